@@ -1,0 +1,55 @@
+"""The errors flatgrad raises, each also the built-in class that PyTorch's and NumPy's users expect.
+
+A message says, in this order: the operation, what was required, what was given, one fix.
+``assert`` is kept for flatgrad's own invariants; bad input never reaches one.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "CompileError",
+    "DTypeError",
+    "FlatgradError",
+    "GradientError",
+    "IndexingError",
+    "LinAlgError",
+    "ShapeError",
+    "UnsupportedError",
+]
+
+
+class FlatgradError(Exception):
+    """Base of every error that flatgrad raises on purpose."""
+
+
+class ShapeError(FlatgradError, RuntimeError, ValueError):
+    """Shapes, sizes or dimensions do not fit the operation (PyTorch: RuntimeError, NumPy: ValueError)."""
+
+
+class DTypeError(FlatgradError, RuntimeError, TypeError):
+    """A dtype does not fit the operation, such as a gradient asked of an integer tensor."""
+
+
+class IndexingError(FlatgradError, IndexError, RuntimeError, TypeError):
+    """An index is out of range, or of a kind that cannot index."""
+
+
+class ArgumentError(FlatgradError, RuntimeError, ValueError, TypeError):
+    """An argument has the wrong type, an unknown name or a value out of range."""
+
+
+class GradientError(FlatgradError, RuntimeError):
+    """The graph cannot be differentiated as asked: no grad_fn, freed, modified or unused."""
+
+
+class LinAlgError(FlatgradError, RuntimeError, ValueError):
+    """A decomposition failed on these values (singular, not positive definite, no convergence)."""
+
+
+class UnsupportedError(FlatgradError, TypeError):
+    """A function of NumPy or PyTorch that flatgrad does not record."""
+
+
+class CompileError(FlatgradError, RuntimeError):
+    """The compiler broke one of its own invariants. This is a bug in flatgrad: please report it."""

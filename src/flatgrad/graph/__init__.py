@@ -1,0 +1,1 @@
+"""The graph: nodes, operations' records, dtypes, shapes, modes. Imports nothing else of flatgrad but errors."""

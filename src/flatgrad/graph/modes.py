@@ -1,0 +1,18 @@
+"""Thread-local modes: is gradient recording on, is inference mode on, is anomaly detection on."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Modes(threading.local):
+    """One per thread; class attributes are each thread's initial values."""
+
+    grad = True
+    inference = False
+    anomaly = False
+    anomaly_nan = True
+    pending = 0  # nodes recorded in this thread since its last evaluation
+
+
+modes = Modes()

@@ -1,0 +1,350 @@
+"""The loop IR: typed, static, small. Programs are trees of statements over scalar expressions.
+
+Expressions are immutable and hash-consed, so equal ones are identical (``is``) and shared ones are computed
+once. Index arithmetic is int64; ``Expr`` has Python's operators, so index maps and scalar functions
+are written as formulas. Types are exact: there is no implicit conversion (``promote`` of an operator's
+number to the other side's dtype is the only convenience).
+
+Statements: ``Let Set For If While Store Accum LibCall``. Printers are tables over these classes and
+decide nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..graph import dtypes
+from ..graph.dtypes import DType
+
+# -- expressions ----------------------------------------------------------------------------------
+
+ARITHMETIC = ("+", "-", "*", "/", "//", "%", "min", "max")
+BITWISE = ("&", "|", "^", "<<", ">>")
+COMPARISON = ("<", "<=", ">", ">=", "==", "!=")
+UNARY = ("neg", "not", "abs", "sqrt", "floor", "ceil", "trunc", "rint", "fma")
+
+_table: dict = {}
+
+
+class Expr:
+    """A scalar expression: ``kind``, its dtype, operands and a static argument.
+
+    kind      args            arg
+    --------  --------------  ---------------------------------------------------------------
+    const     ()              the number (Python bool, int or float)
+    var       ()              the name (a loop index, a Let or a Set variable)
+    load      (index,)        the buffer
+    unary     (x,)            one of UNARY; integer "not" is bitwise, bool "not" logical
+    binary    (x, y)          one of ARITHMETIC, BITWISE, COMPARISON; "/" floats only; "//" and "%"
+                              integers, floored; "min"/"max" integers (and floats without NaN);
+                              "&|^" on bools are logical, unsigned shifts on uint, ">>" of int signed
+    select    (c, x, y)       None; both sides are evaluated
+    cast      (x,)            None; float to int truncates
+    bits      (x,)            None; same bits as a dtype of the same size
+    call      args            the scalar function's name (see emit/mathlib)
+    fma       (x, y, z)       None; x*y+z with one rounding
+    """
+
+    __slots__ = ("arg", "args", "dtype", "kind")
+
+    def __new__(cls, kind, dtype, args=(), arg=None):
+        number = arg if kind != "const" else (repr(arg), type(arg))
+        key = (kind, dtype, args, number)
+        found = _table.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found.kind, found.dtype, found.args, found.arg = kind, dtype, args, arg
+            _table[key] = found
+        return found
+
+    def __add__(self, other):
+        return binary("+", self, other)
+
+    def __radd__(self, other):
+        return binary("+", other, self)
+
+    def __sub__(self, other):
+        return binary("-", self, other)
+
+    def __rsub__(self, other):
+        return binary("-", other, self)
+
+    def __mul__(self, other):
+        return binary("*", self, other)
+
+    def __rmul__(self, other):
+        return binary("*", other, self)
+
+    def __truediv__(self, other):
+        return binary("/", self, other)
+
+    def __rtruediv__(self, other):
+        return binary("/", other, self)
+
+    def __floordiv__(self, other):
+        return binary("//", self, other)
+
+    def __mod__(self, other):
+        return binary("%", self, other)
+
+    def __and__(self, other):
+        return binary("&", self, other)
+
+    def __or__(self, other):
+        return binary("|", self, other)
+
+    def __xor__(self, other):
+        return binary("^", self, other)
+
+    def __lshift__(self, other):
+        return binary("<<", self, other)
+
+    def __rshift__(self, other):
+        return binary(">>", self, other)
+
+    def __neg__(self):
+        return unary("neg", self)
+
+    def __invert__(self):
+        return unary("not", self)
+
+    def __lt__(self, other):
+        return binary("<", self, other)
+
+    def __le__(self, other):
+        return binary("<=", self, other)
+
+    def __gt__(self, other):
+        return binary(">", self, other)
+
+    def __ge__(self, other):
+        return binary(">=", self, other)
+
+    def eq(self, other):
+        return binary("==", self, other)
+
+    def ne(self, other):
+        return binary("!=", self, other)
+
+    def __bool__(self):
+        raise TypeError("an IR expression has no truth value; use where()")
+
+    def __repr__(self):
+        return text(self)
+
+
+def const(number, dtype: DType) -> Expr:
+    """A literal of `dtype`; the number is converted to what the dtype holds."""
+    if dtype.category == dtypes.BOOL:
+        number = bool(number)
+    elif dtype.category == dtypes.INTEGER:
+        number = int(dtype.np.type(int(number)))
+    else:
+        number = float(dtype.np.type(number))
+    return Expr("const", dtype, (), number)
+
+
+def index(number: int) -> Expr:
+    return Expr("const", dtypes.int64, (), int(number))
+
+
+def var(name: str, dtype: DType = dtypes.int64) -> Expr:
+    return Expr("var", dtype, (), name)
+
+
+def _operands(x, y):
+    if not isinstance(x, Expr):
+        x = const(x, y.dtype)
+    elif not isinstance(y, Expr):
+        y = const(y, x.dtype)
+    return x, y
+
+
+def binary(op: str, x, y) -> Expr:
+    """``x op y``; a Python number takes the other side's dtype. int64 index arithmetic is simplified."""
+    x, y = _operands(x, y)
+    if op not in ("<<", ">>"):
+        assert x.dtype is y.dtype, f"{op}: {x.dtype!r} and {y.dtype!r} ({x} and {y})"
+    if x.dtype is dtypes.int64:
+        from .index import simplify_binary
+
+        simple = simplify_binary(op, x, y)
+        if simple is not None:
+            return simple
+    dtype = dtypes.bool_ if op in COMPARISON else x.dtype
+    return Expr("binary", dtype, (x, y), op)
+
+
+def unary(op: str, x: Expr) -> Expr:
+    return Expr("unary", x.dtype, (x,), op)
+
+
+def where(c: Expr, x, y) -> Expr:
+    x, y = _operands(x, y)
+    assert x.dtype is y.dtype and c.dtype is dtypes.bool_
+    return x if x is y else Expr("select", x.dtype, (c, x, y))
+
+
+def cast(x: Expr, dtype: DType) -> Expr:
+    if x.dtype is dtype:
+        return x
+    if x.kind == "const" and not (x.arg != x.arg or x.arg in (float("inf"), -float("inf"))):
+        if dtype.category >= x.dtype.category:
+            return const(x.arg, dtype)
+    return Expr("cast", dtype, (x,))
+
+
+def bits(x: Expr, dtype: DType) -> Expr:
+    assert x.dtype.itemsize == dtype.itemsize
+    return x if x.dtype is dtype else Expr("bits", dtype, (x,))
+
+
+def call(name: str, *args: Expr, dtype: DType | None = None) -> Expr:
+    """A scalar function of emit/mathlib; its result has the first argument's dtype unless given."""
+    return Expr("call", dtype or args[0].dtype, args, name)
+
+
+def fma(x: Expr, y: Expr, z: Expr) -> Expr:
+    return Expr("fma", x.dtype, (x, y, z))
+
+
+def load(buffer: Buffer, at: Expr) -> Expr:
+    return Expr("load", buffer.dtype, (at,), buffer)
+
+
+# -- buffers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Buffer:
+    """A contiguous array: an input, an output, or part of the arena.
+
+    role : "in", "out" or "arena"; size in elements; offset in bytes into the arena (set by the memory plan).
+    """
+
+    name: str
+    dtype: DType
+    size: int
+    role: str
+    shape: tuple = ()
+
+    def __repr__(self):
+        return self.name
+
+
+# -- statements -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Let:
+    """``name = value``, once."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(slots=True)
+class Set:
+    """``name = value`` of a variable that changes (an accumulator, a while loop's carry)."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(slots=True)
+class For:
+    """``for name in range(start, stop)``; `stop` may be an expression; `down` runs backwards."""
+
+    name: str
+    stop: int | Expr
+    body: list
+    start: int | Expr = 0
+    down: bool = False
+    note: str = ""
+
+
+@dataclass(slots=True)
+class If:
+    condition: Expr
+    then: list
+    otherwise: list
+
+
+@dataclass(slots=True)
+class While:
+    condition: Expr
+    body: list
+
+
+@dataclass(slots=True)
+class Store:
+    """``buffer[at] = value``."""
+
+    buffer: Buffer
+    at: Expr
+    value: Expr
+
+
+@dataclass(slots=True)
+class Accum:
+    """``name = name op value`` (a scalar accumulator): the one place where arithmetic may be reassociated.
+
+    op : add, mul, max, min, and, or. max and min propagate NaN.
+    """
+
+    name: str
+    op: str
+    value: Expr
+
+
+@dataclass(slots=True)
+class AccumStore:
+    """``buffer[at] = buffer[at] op value``."""
+
+    buffer: Buffer
+    at: Expr
+    op: str
+    value: Expr
+
+
+@dataclass(slots=True)
+class LibCall:
+    """A library routine on whole buffers: ``name(*pointers, *numbers)``.
+
+    pointers : (buffer, element offset expression) pairs; numbers : int64 expressions or constants;
+    scalars : floating constants' expressions.
+    """
+
+    name: str
+    pointers: tuple
+    numbers: tuple
+    dtype: DType
+
+
+@dataclass(slots=True)
+class Program:
+    """Flat loops with their buffers, ready to print."""
+
+    inputs: list
+    outputs: list
+    arena: list
+    body: list
+    arena_bytes: int = 0
+    offsets: dict | None = None
+
+
+# -- text for people ------------------------------------------------------------------------------
+
+
+def text(e: Expr) -> str:
+    """A short, readable form of an expression."""
+    if e.kind == "const":
+        return repr(e.arg)
+    if e.kind == "var":
+        return e.arg
+    if e.kind == "load":
+        return f"{e.arg.name}[{text(e.args[0])}]"
+    if e.kind == "binary":
+        return f"({text(e.args[0])} {e.arg} {text(e.args[1])})"
+    name = e.arg if e.kind in ("unary", "call") else e.kind
+    return f"{name}({', '.join(text(a) for a in e.args)})"

@@ -1,0 +1,417 @@
+"""``Tensor``: a handle on a graph node, with ``requires_grad``, ``grad``, views and in-place rebinding.
+
+Recording is functional: a node never changes, an in-place operation binds its tensor to a new node.
+A view keeps its base and the way from it, so that writes are seen in both directions.
+
+This module knows the graph alone. The operations, evaluation, autograd and NumPy's face attach
+their methods to ``Tensor`` when their packages are imported (``method``); what recording itself needs
+of them is in ``late``.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+from .errors import GradientError, ShapeError
+from .graph.dtypes import DType
+from .graph.modes import modes
+from .graph.node import LEAF, SHARED, Node, leaf, variable
+from .graph.op import Op, register
+
+_ref = weakref.ref
+_PACKAGE = str(Path(__file__).parent)
+
+# Nodes that one thread may record before the pending graph is evaluated.
+PENDING_LIMIT = 20_000
+
+
+class Late:
+    """What later packages provide: ``evaluate(nodes)`` computes their values; ``flush(node)`` all of
+    its graph's, ``convert(value)`` makes a tensor of a user's value."""
+
+    evaluate = None
+    flush = None
+    convert = None
+
+
+late = Late()
+
+
+class Size(tuple):
+    """A shape: a tuple with PyTorch's ``numel``."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        n = 1
+        for s in self:
+            n *= s
+        return n
+
+    def __repr__(self) -> str:
+        return f"flatgrad.Size([{', '.join(map(str, self))}])"
+
+
+class Tensor:
+    """An array whose operations are recorded, differentiated and compiled.
+
+    Made by :func:`flatgrad.tensor`, :func:`flatgrad.from_numpy`, :func:`flatgrad.zeros` and their
+    kin, not directly. See PyTorch's ``torch.Tensor``: names, arguments and gradients are its.
+    """
+
+    _node: Node
+    _base: Tensor | None = None  # of a view: the tensor that owns the memory
+    _path: tuple = ()  # of a view: ((op, attrs, grad mode), ...) from the base
+    _seen = 0  # of a view: the base's version that _node was made from
+    _version = 0
+    _grad: Tensor | None = None
+    _post_hooks = None
+    __array_priority__ = 1000
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("Tensor: make tensors with flatgrad.tensor(...), zeros(...), from_numpy(...)")
+
+    # -- what it is -------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        return Size(self._node.shape)
+
+    @property
+    def dtype(self) -> DType:
+        return self._node.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self._node.shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        return node_of(self).requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        self.requires_grad_(flag)
+
+    @property
+    def is_leaf(self) -> bool:
+        node = node_of(self)
+        return node.op is LEAF or not node.requires_grad
+
+    @property
+    def grad(self) -> Tensor | None:
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"grad: a Tensor or None is required, got {type(value).__name__}; "
+                    "wrap it with flatgrad.tensor"
+                )
+            if value._node.shape != self._node.shape:
+                raise ShapeError(
+                    f"grad: the gradient must have the tensor's shape {tuple(self.shape)}, "
+                    f"got {tuple(value.shape)}"
+                )
+            if value._node.dtype is not self._node.dtype:
+                raise GradientError(
+                    f"grad: the gradient must have the tensor's dtype {self.dtype!r}, "
+                    f"got {value.dtype!r}; convert it with .to()"
+                )
+        self._grad = value
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for derivatives with respect to this tensor; in place. Returns the tensor.
+
+        Raises
+        ------
+        GradientError
+            For a dtype without derivatives, or to turn it off on a tensor that was computed from
+            others (detach it instead).
+        """
+        node = node_of(self)
+        if bool(requires_grad) == node.requires_grad:
+            return self
+        if requires_grad:
+            if not node.dtype.is_differentiable:
+                raise GradientError(
+                    f"requires_grad_: only floating-point tensors can require gradients, got "
+                    f"{node.dtype!r}; convert it first with .to(flatgrad.float32)"
+                )
+            fresh = variable(node) if node.value is None else leaf(node.value, node.dtype, True)
+        else:
+            if node.op is not LEAF:
+                raise GradientError(
+                    "requires_grad_: only leaf tensors can stop requiring gradients; this one was "
+                    f"computed by {node.op.name}. Use .detach() for a tensor without history"
+                )
+            fresh = node.inputs[0] if node.inputs else leaf(node.value, node.dtype)
+        fresh.mark |= node.mark & SHARED
+        bind(self, fresh)
+        return self
+
+    @property
+    def _is_view(self) -> bool:
+        return self._base is not None
+
+
+_new = object.__new__
+
+
+def wrap(node: Node) -> Tensor:
+    """A tensor that shows `node`."""
+    t = _new(Tensor)
+    t._node = node
+    node.holder = _ref(t)
+    return t
+
+
+def node_of(t: Tensor) -> Node:
+    """The node that `t` shows now; a view whose base was written is brought up to date first."""
+    base = t._base
+    if base is None or t._seen == base._version:
+        return t._node
+    node = node_of(base)
+    for op, attrs, grad in t._path:
+        node = _step(op, node, attrs, grad)
+    t._node = node
+    node.holder = _ref(t)
+    t._seen = base._version
+    return node
+
+
+def _step(op: Op, node: Node, attrs: tuple, grad: bool) -> Node:
+    shape, dtype = op.infer(node, *attrs)
+    return Node(op, (node,), attrs, shape, dtype, grad and node.requires_grad)
+
+
+def method(*names: str):
+    """Attach the decorated function to ``Tensor``, under its own name or `names`."""
+
+    def attach(fn):
+        for name in names or (fn.__name__,):
+            setattr(Tensor, name, fn)
+        return fn
+
+    return attach
+
+
+# -- recording ------------------------------------------------------------------------------------
+
+
+def record(op: Op, inputs: tuple, attrs: tuple = ()) -> Tensor:
+    """Apply `op` to tensors: shape and dtype are checked now, values are computed when needed."""
+    nodes = tuple([node_of(t) for t in inputs])
+    if op.arity < 0:
+        shape, dtype = op.infer(nodes, *attrs)
+    else:
+        shape, dtype = op.infer(*nodes, *attrs)
+    return make(op, nodes, attrs, shape, dtype)
+
+
+def make(op: Op, nodes: tuple, attrs: tuple, shape, dtype) -> Tensor:
+    """`record` for a caller that has inferred shape and dtype itself."""
+    requires = False
+    for node in nodes:
+        if node.requires_grad:
+            requires = modes.grad and op.differentiable
+        if node.mark & SHARED:
+            nodes = tuple([snapshot(n) if n.mark & SHARED else n for n in nodes])
+            return make(op, nodes, attrs, shape, dtype)
+    if requires and op.outputs == 1:
+        requires = dtype.category >= 2
+    node = Node(op, nodes, attrs, shape, dtype, requires)
+    if modes.anomaly:
+        node.where = user_line()
+    modes.pending += 1
+    if modes.pending > PENDING_LIMIT:
+        late.flush(node)
+    t = _new(Tensor)
+    t._node = node
+    node.holder = _ref(t)
+    return t
+
+
+def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
+    """`record` for an op of one input whose result is a view of it."""
+    node = node_of(t)
+    shape, dtype = op.infer(node, *attrs)
+    grad = modes.grad
+    base = t if t._base is None else t._base
+    if node.mark & SHARED:
+        source = snapshot(node)
+    else:
+        source = node
+    view = make(op, (source,), attrs, shape, dtype)
+    view._base = base
+    view._path = (*t._path, (op, attrs, grad))
+    view._seen = base._version
+    return view
+
+
+def record_outputs(op: Op, inputs: tuple, attrs: tuple = ()) -> tuple[Tensor, ...]:
+    """`record` for an op with several outputs: one tensor each."""
+    from .graph.node import PROJ
+
+    whole = record(op, inputs, attrs)._node
+    out = []
+    for k, (shape, dtype) in enumerate(zip(whole.shape, whole.dtype, strict=True)):
+        node = Node(
+            PROJ, (whole,), (k,), shape, dtype, whole.requires_grad and dtype.is_differentiable
+        )
+        out.append(wrap(node))
+    return tuple(out)
+
+
+def user_line() -> str:
+    """``file:line`` of the innermost frame outside flatgrad."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "<unknown>"
+
+
+# -- aliases, shared memory -----------------------------------------------------------------------
+
+ALIAS = register(
+    Op(
+        "alias",
+        "alias",
+        1,
+        (),
+        infer=lambda x: (x.shape, x.dtype),
+        numpy=lambda x: x,
+        pullback=lambda g, out, x: (g,),
+        pushforward=lambda ts, out, x: ts[0],
+        write=lambda base, source: source,
+        doc="Another node with the same value and derivative.",
+    )
+)
+
+DETACH = register(
+    Op(
+        "detach",
+        "alias",
+        1,
+        (),
+        infer=lambda x: (x.shape, x.dtype),
+        numpy=lambda x: x,
+        differentiable=False,
+        write=lambda base, source: with_data(base, source),
+        doc="The same value; derivatives stop here.",
+    )
+)
+
+WITH_DATA = register(
+    Op(
+        "with_data",
+        "alias",
+        2,
+        (),
+        infer=lambda x, data: (x.shape, x.dtype),
+        numpy=lambda x, data: data,
+        pullback=lambda g, out, x, data: (g, None),
+        pushforward=lambda ts, out, x, data: ts[0],
+        doc="The value of the second input with the derivative of the first (writes through .data).",
+    )
+)
+
+
+def with_data(base: Tensor, source: Tensor) -> Tensor:
+    node = node_of(base)
+    if node.op is LEAF or not node.requires_grad:
+        return wrap(variable(node_of(source))) if node.requires_grad else source
+    return record(WITH_DATA, (base, source))
+
+
+_snapshots: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def snapshot(node: Node) -> Node:
+    """A node with the present values of a leaf whose memory the user's own array shares.
+
+    What is recorded now must not see what the user writes into the array later. While the array
+    is unchanged the same snapshot serves (found by comparing), so that it is one input of a program.
+    """
+    taken = _snapshots.get(node)
+    if taken is not None and np.array_equal(taken.value, node.value):
+        return taken
+    value = node.value.copy()
+    if node.requires_grad:
+        taken = Node(ALIAS, (node,), (), node.shape, node.dtype, True, value)
+    else:
+        taken = leaf(value, node.dtype)
+    _snapshots[node] = taken
+    return taken
+
+
+# -- in-place -------------------------------------------------------------------------------------
+
+
+def bind(t: Tensor, node: Node) -> None:
+    """Let `t` show `node` from now on; views of `t` will follow."""
+    t._node = node
+    node.holder = _ref(t)
+    t._version += 1
+    if t._base is not None:
+        t._seen = t._base._version
+
+
+def check_writable(name: str, t: Tensor) -> None:
+    """Raise PyTorch's error for an in-place operation that autograd cannot follow."""
+    if not modes.grad:
+        return
+    base = t if t._base is None else t._base
+    node = node_of(base)
+    if node.op is LEAF and node.requires_grad and node_of(t).requires_grad:
+        what = "a leaf tensor" if base is t else "a view of a leaf tensor"
+        raise GradientError(
+            f"{name}: {what} that requires grad is being used in an in-place operation; "
+            "do it under flatgrad.no_grad(), or on a clone()"
+        )
+
+
+def assign(name: str, t: Tensor, new: Tensor) -> Tensor:
+    """Write `new` (of t's shape and dtype) into `t`, its base and, through it, all views."""
+    check_writable(name, t)
+    base, source = t, new
+    if t._base is not None:
+        base = t._base
+        chain = [base]
+        for op, attrs, grad in t._path[:-1]:
+            chain.append(wrap(_step(op, node_of(chain[-1]), attrs, grad)))
+        for (op, attrs, _), parent in zip(reversed(t._path), reversed(chain), strict=True):
+            if op.write is None:
+                raise GradientError(
+                    f"{name}: this view ({op.name}) shows one element several times, so it cannot be "
+                    "written; clone() it first"
+                )
+            source = op.write(parent, source, *attrs)
+    _rebind(base, node_of(source))
+    return t
+
+
+def _rebind(base: Tensor, node: Node) -> None:
+    old = node_of(base)
+    if old.mark & SHARED:
+        late.evaluate([node])
+        np.copyto(old.value, node.value)
+        if node.requires_grad == old.requires_grad and not modes.grad or not node.requires_grad:
+            node = leaf(old.value, old.dtype, old.requires_grad)
+        else:
+            node = Node(ALIAS, (node,), (), old.shape, old.dtype, True, old.value)
+        node.mark |= SHARED
+    elif old.op is LEAF and old.requires_grad and not node.requires_grad:
+        node = variable(node)
+    elif old.requires_grad and not node.requires_grad and not modes.grad:
+        node = Node(WITH_DATA, (old, node), (), old.shape, old.dtype, True, node.value)
+    elif node.held:
+        # Another tensor of the user's shows this node: keep the two apart.
+        node = Node(ALIAS, (node,), (), node.shape, node.dtype, node.requires_grad, node.value)
+    bind(base, node)

@@ -1,0 +1,1 @@
+"""Graph to graph: pullback (reverse), pushforward (forward), simplification."""
