@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import DTypeError
 from ..graph import dtypes
 from ..graph.shapes import normal_dims
 from ..tensor import Tensor, node_of, record
@@ -66,3 +67,20 @@ def sum(input: Tensor, dim=None, keepdim: bool = False, *, dtype=None) -> Tensor
     x = _integral_to_int64(tensor_of("sum", input), dtype)
     dims = normal_dims("sum", dim, x.ndim)
     return with_keepdim(reduce_sum(x, dims), x, dims, keepdim)
+
+
+@composite(numpy=(np.mean,))
+def mean(input: Tensor, dim=None, keepdim: bool = False, *, dtype=None) -> Tensor:
+    """The arithmetic mean over `dim`."""
+    x = tensor_of("mean", input)
+    if dtype is not None:
+        x = cast(x, dtypes.as_dtype(dtype))
+    if x._node.dtype.category < dtypes.FLOAT:
+        raise DTypeError(
+            f"mean: a floating-point tensor is required, got {x.dtype!r}; pass dtype=flatgrad.float32"
+        )
+    dims = normal_dims("mean", dim, x.ndim)
+    count = 1
+    for d in dims:
+        count *= x._node.shape[d]
+    return with_keepdim(reduce_sum(x, dims) / float(count), x, dims, keepdim)
