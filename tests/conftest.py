@@ -5,13 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 
-# Before flatgrad is imported by any test: the user's own cache is neither read nor filled.
-_cache_dir = tempfile.TemporaryDirectory(prefix="flatgrad-tests-")
-os.environ.setdefault("FLATGRAD_CACHE_DIR", _cache_dir.name)
-# PyTorch and NumPy's BLAS on one thread: reproducible sums, and no fight over two cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import numpy as np
 import pytest
 
@@ -19,6 +12,10 @@ import flatgrad as fg
 from flatgrad.graph.modes import modes
 
 SEED = 20240917
+
+# The user's own cache is neither read nor filled.
+_cache_directory = tempfile.TemporaryDirectory(prefix="flatgrad-tests-")
+os.environ["FLATGRAD_CACHE_DIR"] = _cache_directory.name
 
 
 @pytest.fixture
@@ -37,7 +34,6 @@ def clean_settings():
 
 def _reset() -> None:
     fg.set_default_dtype(fg.float32)
-    np.random.seed(SEED)
     modes.grad = True
     modes.inference = False
     modes.anomaly = False

@@ -52,7 +52,7 @@ def directory(tmp_path, monkeypatch):
 
 
 def compiled(factor: float = 3.0):
-    """(value of the kernel on [1, 2], whether it came from disk), as a fresh process would get it."""
+    """(The kernel of [1, 2], whether it came from disk), as a fresh process would get them."""
     for name in [n for n in sys.modules if n.startswith("probe_")]:
         module.unload(sys.modules[name])
     kernel, hit = module.compile_function(source(factor), "probe", "kernel", SIGNATURE)

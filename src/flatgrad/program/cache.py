@@ -14,8 +14,8 @@ hold pickles and machine code, so none is read before its checksum is verified; 
 is deleted and compiled again.
 
 Files are written beside their place and renamed into it, so other processes see all of a file or
-nothing. The directory must belong to the user alone. Where it does not, or cannot be written, programs
-are compiled in memory, with one warning.
+nothing. The directory must belong to the user alone. Where it does not, or cannot be written,
+programs are compiled in memory, with one warning.
 
 Imports Numba only to compile.
 """
@@ -72,7 +72,7 @@ class Entry:
 
 
 class Cache:
-    """The disk cache: where it is, how large it is, how large it may become. One instance: ``fg.cache``.
+    """The disk cache: where it is, how large it is and may become. One instance: ``fg.cache``.
 
     Attributes
     ----------
@@ -152,8 +152,8 @@ class Cache:
             return
         self._warned.add(str(path))
         warnings.warn(
-            f"flatgrad: the disk cache {path} is not used ({error}); every process will compile its "
-            "programs again. Set FLATGRAD_CACHE_DIR to a directory of your own, or "
+            f"flatgrad: the disk cache {path} is not used ({error}); every process will compile "
+            "its programs again. Set FLATGRAD_CACHE_DIR to a directory of your own, or "
             "flatgrad.cache.enabled = False to silence this",
             RuntimeWarning,
             stacklevel=2,
@@ -174,7 +174,7 @@ cache = Cache()
 
 
 def compile_function(source: str, stem: str, function: str, signature: tuple):
-    """The function `function` of the module `source`, compiled for `signature`, from disk if it is there.
+    """`function` of the module `source`, compiled for `signature`, from disk if it is there.
 
     Parameters
     ----------
@@ -196,8 +196,8 @@ def compile_function(source: str, stem: str, function: str, signature: tuple):
         try:
             return _compile(module, function, signature)
         except Exception as error:
-            # Numba's files passed their checksums and yet can't be used, or can't be written (a full
-            # disk). If the program itself is at fault, this fails again, and that is raised.
+            # Numba's files passed their checksums and yet can't be used, or can't be written (a
+            # full disk). If the program itself is at fault, this fails again, and that is raised.
             where = getattr(module, "__directory__", None)
             if where is None:
                 raise
@@ -257,7 +257,7 @@ def unload(module: ModuleType) -> None:
 
 
 def seal(module: ModuleType) -> None:
-    """Record the checksums of the files that Numba wrote for `module`, and keep to the size limit."""
+    """Record the checksums of Numba's files for `module`, and keep to the size limit."""
     directory = getattr(module, "__directory__", None)
     if directory is None:
         return
@@ -283,7 +283,7 @@ def _execute(name: str, filename: str, text: str, directory: Path | None) -> Mod
 
 
 def _in_memory(text: str, name: str) -> ModuleType:
-    """The module without a file; Numba would refuse to cache its functions, so they don't ask it to."""
+    """The module without a file. Numba would refuse to cache it, so it must not be asked to."""
     text = text.replace("cache=True", "cache=False")
     filename = f"<{name}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
