@@ -314,7 +314,7 @@ def _environment() -> str:
 def _code_version() -> str:
     """A hash of the helpers that generated code inlines: Numba looks at the caller's file alone."""
     digest = hashlib.sha256()
-    for file in sorted((Path(__file__).parent.parent / "emit").glob("*.py")):
+    for file in sorted((Path(__file__).parent.parent / "emit").rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
