@@ -11,6 +11,8 @@ of them is in ``late``.
 from __future__ import annotations
 
 import sys
+import threading
+import warnings
 import weakref
 from pathlib import Path
 
@@ -18,8 +20,9 @@ import numpy as np
 
 from .errors import GradientError, ShapeError
 from .graph.dtypes import DType
+from .graph.memory import sole_array
 from .graph.modes import modes
-from .graph.node import LEAF, SHARED, Node, leaf, variable
+from .graph.node import INFERENCE, LEAF, SHARED, Node, leaf, variable
 from .graph.op import Op, register
 
 _ref = weakref.ref
@@ -31,14 +34,51 @@ PENDING_LIMIT = 20_000
 
 class Late:
     """What later packages provide: ``evaluate(nodes)`` computes their values; ``flush(node)`` all of
-    its graph's, ``convert(value)`` makes a tensor of a user's value."""
+    its graph's, ``run(order, values)`` interprets nodes, ``convert(value)`` makes a tensor of a
+    user's value; ``saves(op, nodes, attrs)`` gives the inputs that an op's rule needs the values of,
+    ``rebound(t, old, new)`` takes hooks along when `t` gets another node."""
 
     evaluate = None
     flush = None
+    run = None
     convert = None
+    saves = None
+    rebound = None
 
 
 late = Late()
+
+
+class Demanded(threading.local):
+    """Pending nodes that a thread's next evaluation must give values too. They are held weakly."""
+
+    def __init__(self):
+        self.nodes: list[weakref.ref] = []
+
+
+demanded = Demanded()
+
+
+def demand(node: Node) -> None:
+    """Let the next evaluation in this thread compute `node` as well, so that both are one program."""
+    if node.value is None:
+        demanded.nodes.append(_ref(node))
+        if len(demanded.nodes) > 10_000:
+            demanded.nodes = [_ref(n) for n in _live()]
+
+
+def _live() -> list[Node]:
+    nodes = [r() for r in demanded.nodes]
+    return [n for n in nodes if n is not None and n.value is None]
+
+
+def take_demanded() -> list[Node]:
+    """The demanded nodes that are still alive and pending; the list starts anew."""
+    if not demanded.nodes:
+        return []
+    nodes = _live()
+    demanded.nodes = []
+    return nodes
 
 
 class Size(tuple):
@@ -70,6 +110,7 @@ class Tensor:
     _version = 0
     _grad: Tensor | None = None
     _post_hooks = None
+    _retains = False  # of a non-leaf: backward fills .grad (retain_grad)
     __array_priority__ = 1000
 
     def __init__(self, *args, **kwargs):
@@ -104,6 +145,13 @@ class Tensor:
 
     @property
     def grad(self) -> Tensor | None:
+        if self._grad is None and not self._retains and not self.is_leaf:
+            warnings.warn(
+                "grad: this tensor is not a leaf, so backward() does not fill its .grad; call "
+                ".retain_grad() on it first, or read the .grad of the leaf it was computed from",
+                UserWarning,
+                stacklevel=2,
+            )
         return self._grad
 
     @grad.setter
@@ -175,14 +223,22 @@ def wrap(node: Node) -> Tensor:
 def node_of(t: Tensor) -> Node:
     """The node that `t` shows now; a view whose base was written is brought up to date first."""
     base = t._base
-    if base is None or t._seen == base._version:
+    if base is None:
         return t._node
-    node = node_of(base)
+    node = base._node
+    if node.mark & SHARED:
+        seen = node = snapshot(node)
+    else:
+        seen = base._version
+    if t._seen == seen:
+        return t._node
     for op, attrs, grad in t._path:
         node = _step(op, node, attrs, grad)
+    if t._node.op is LEAF and t._node.requires_grad and not node.requires_grad:
+        node = variable(node)  # requires_grad_() on a detached view
     t._node = node
     node.holder = _ref(t)
-    t._seen = base._version
+    t._seen = seen
     return node
 
 
@@ -221,14 +277,13 @@ def make(op: Op, nodes: tuple, attrs: tuple, shape, dtype) -> Tensor:
     for node in nodes:
         if node.requires_grad:
             requires = modes.grad and op.differentiable
-        if node.mark & SHARED:
-            nodes = tuple([snapshot(n) if n.mark & SHARED else n for n in nodes])
-            return make(op, nodes, attrs, shape, dtype)
+        if node.mark & _SPECIAL:
+            nodes = _settled_inputs(op, nodes, attrs)
     if requires and op.outputs == 1:
         requires = dtype.category >= 2
     node = Node(op, nodes, attrs, shape, dtype, requires)
-    if modes.anomaly:
-        node.where = user_line()
+    if modes.watch:
+        _watch(node)
     modes.pending += 1
     if modes.pending > PENDING_LIMIT:
         late.flush(node)
@@ -238,6 +293,35 @@ def make(op: Op, nodes: tuple, attrs: tuple, shape, dtype) -> Tensor:
     return t
 
 
+_SPECIAL = SHARED | INFERENCE
+
+
+def _settled_inputs(op: Op, nodes: tuple, attrs: tuple) -> tuple:
+    """`nodes` with shared memory replaced by its present values.
+
+    Raises
+    ------
+    GradientError
+        If the derivative would need the value of a tensor that was made in inference mode.
+    """
+    if modes.grad and op.differentiable and any(n.requires_grad for n in nodes):
+        for node in late.saves(op, nodes, attrs) if any(n.mark & INFERENCE for n in nodes) else ():
+            if node.mark & INFERENCE:
+                raise GradientError(
+                    f"{op.name}: Inference tensors cannot be saved for backward, and the derivative of "
+                    f"{op.name} needs this one's value; clone() it outside inference_mode() first"
+                )
+    return tuple([snapshot(n) if n.mark & SHARED else n for n in nodes])
+
+
+def _watch(node: Node) -> None:
+    """What anomaly detection and inference mode note on each new node."""
+    if modes.anomaly:
+        node.where = user_line()
+    if modes.inference:
+        node.mark |= INFERENCE
+
+
 def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
     """`record` for an op of one input whose result is a view of it."""
     node = node_of(t)
@@ -245,13 +329,14 @@ def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
     grad = modes.grad
     base = t if t._base is None else t._base
     if node.mark & SHARED:
-        source = snapshot(node)
-    else:
-        source = node
-    view = make(op, (source,), attrs, shape, dtype)
+        node = snapshot(node)
+    view = make(op, (node,), attrs, shape, dtype)
     view._base = base
     view._path = (*t._path, (op, attrs, grad))
-    view._seen = base._version
+    if t is not base:
+        view._seen = t._seen
+    else:
+        view._seen = node if base._node.mark & SHARED else base._version
     return view
 
 
@@ -338,9 +423,15 @@ def snapshot(node: Node) -> Node:
 
     What is recorded now must not see what the user writes into the array later. While the array
     is unchanged the same snapshot serves (found by comparing), so that it is one input of a program.
+    Once the user has let the array go, the leaf is an ordinary one again.
     """
+    if sole_array(node):
+        node.mark &= ~SHARED
+        _snapshots.pop(node, None)
+        return node
     taken = _snapshots.get(node)
-    if taken is not None and np.array_equal(taken.value, node.value):
+    bits = f"u{node.dtype.itemsize}"  # compared as bits: NaN equals itself, -0.0 is not 0.0
+    if taken is not None and np.array_equal(taken.value.view(bits), node.value.view(bits)):
         return taken
     value = node.value.copy()
     if node.requires_grad:
@@ -356,6 +447,8 @@ def snapshot(node: Node) -> Node:
 
 def bind(t: Tensor, node: Node) -> None:
     """Let `t` show `node` from now on; views of `t` will follow."""
+    if t._node.hooks is not None:
+        late.rebound(t, t._node, node)
     t._node = node
     node.holder = _ref(t)
     t._version += 1
@@ -399,7 +492,7 @@ def assign(name: str, t: Tensor, new: Tensor) -> Tensor:
 
 def _rebind(base: Tensor, node: Node) -> None:
     old = node_of(base)
-    if old.mark & SHARED:
+    if old.mark & SHARED and not sole_array(old):
         late.evaluate([node])
         np.copyto(old.value, node.value)
         if node.requires_grad == old.requires_grad and not modes.grad or not node.requires_grad:

@@ -11,6 +11,7 @@ class Modes(threading.local):
     grad = True
     inference = False
     anomaly = False
+    watch = False  # anomaly or inference: recording takes notes on each node
     anomaly_nan = True
     pending = 0  # nodes recorded in this thread since its last evaluation
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from .dtypes import DType
+from .modes import modes
 from .op import Op, register
 
 # Bits of Node.mark, the little mutable state a node has besides its value.
 FREED = 1  # backward has been through it, and its rule needed values that were then let go
 SHARED = 2  # a leaf whose buffer the user's own NumPy array shares
+DIRECT = 4  # backward must run its rule itself, not a cached pullback (hooks, custom functions)
+INFERENCE = 8  # made in inference mode: no rule may save it
 
 
 class Node:
@@ -32,7 +35,7 @@ class Node:
     holder : weakref.ref or None
         The tensor that shows this node to the user; while it lives, evaluation keeps the value.
     mark : int
-        Bits FREED and SHARED.
+        Bits FREED, SHARED, DIRECT and INFERENCE.
     where : str or None
         The user's ``file:line``, kept under anomaly detection.
     hooks : list of callable or None
@@ -162,7 +165,10 @@ PROJ = register(
 
 def leaf(value: np.ndarray, dtype: DType, requires_grad: bool = False) -> Node:
     """A node for an array from outside."""
-    return Node(LEAF, (), (), value.shape, dtype, requires_grad, value)
+    node = Node(LEAF, (), (), value.shape, dtype, requires_grad, value)
+    if modes.inference:
+        node.mark = INFERENCE
+    return node
 
 
 def variable(node: Node) -> Node:

@@ -104,7 +104,8 @@ class Op:
     write : callable or None
         For views: ``write(base, source, *attrs) -> base`` with `source` written where the view looks.
     outputs : int
-        Number of outputs; more than 1 makes the node a tuple that ``proj`` nodes read.
+        Number of outputs; anything but 1 makes the node a tuple that ``proj`` nodes read, -1 says
+        that it varies (see the node's ``shape``).
     domain : tuple
         For tests, one ``(low, high)`` an input, the open interval samples are drawn from.
     kinks : str

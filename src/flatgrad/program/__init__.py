@@ -2,8 +2,10 @@
 
 from ..tensor import late
 from .evaluate import evaluate, flush
+from .interpret import run
 
 late.evaluate = evaluate
 late.flush = flush
+late.run = run
 
 __all__ = ["evaluate", "flush"]
