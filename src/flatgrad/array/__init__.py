@@ -1,5 +1,16 @@
-"""The array face of a tensor: constructors, conversion to and from NumPy, printing, pickling."""
+"""The array face of a tensor: constructors, conversion to and from NumPy, printing, pickling, random numbers."""
 
-from .construct import as_tensor, from_numpy, tensor
+from . import construct, convert, printing, random
+from .construct import *  # noqa: F403
+from .convert import Device, device, is_tensor
+from .printing import *  # noqa: F403
+from .random import *  # noqa: F403
 
-__all__ = ["as_tensor", "from_numpy", "tensor"]
+__all__ = [
+    *construct.__all__,
+    *printing.__all__,
+    *random.__all__,
+    "Device",
+    "device",
+    "is_tensor",
+]
