@@ -26,13 +26,26 @@ UNARY = ("neg", "not", "abs", "sqrt", "floor", "ceil", "trunc", "rint", "fma")
 _table: dict = {}
 
 
+class Axis:
+    """A loop's index: 0 <= axis < extent. Its expression is ``var(axis)``; compared by identity."""
+
+    __slots__ = ("extent", "name")
+
+    def __init__(self, extent: int, name: str = "i"):
+        self.extent = extent
+        self.name = name
+
+    def __repr__(self):
+        return f"{self.name}<{self.extent}"
+
+
 class Expr:
     """A scalar expression: ``kind``, its dtype, operands and a static argument.
 
     kind      args            arg
     --------  --------------  ---------------------------------------------------------------
     const     ()              the number (Python bool, int or float)
-    var       ()              the name (a loop index, a Let or a Set variable)
+    var       ()              an Axis (a loop's index), or the name of a Let or Set variable
     load      (index,)        the buffer
     unary     (x,)            one of UNARY; integer "not" is bitwise, bool "not" logical
     binary    (x, y)          one of ARITHMETIC, BITWISE, COMPARISON; "/" floats only; "//" and "%"
@@ -133,6 +146,12 @@ class Expr:
         return text(self)
 
 
+def forget() -> None:
+    """Drop the table of known expressions when it has grown large (before a new program)."""
+    if len(_table) > 100_000:
+        _table.clear()
+
+
 def const(number, dtype: DType) -> Expr:
     """A literal of `dtype`; the number is converted to what the dtype holds."""
     if dtype.category == dtypes.BOOL:
@@ -148,7 +167,7 @@ def index(number: int) -> Expr:
     return Expr("const", dtypes.int64, (), int(number))
 
 
-def var(name: str, dtype: DType = dtypes.int64) -> Expr:
+def var(name: str | Axis, dtype: DType = dtypes.int64) -> Expr:
     return Expr("var", dtype, (), name)
 
 
@@ -217,9 +236,9 @@ def load(buffer: Buffer, at: Expr) -> Expr:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Buffer:
-    """A contiguous array: an input, an output, or part of the arena.
+    """A contiguous array: an input, an output, or a part of the arena.
 
-    role : "in", "out" or "arena"; size in elements; offset in bytes into the arena (set by the memory plan).
+    role : "in", "out" or "arena"; size in elements. Compared by identity.
     """
 
     name: str
@@ -253,14 +272,10 @@ class Set:
 
 @dataclass(slots=True)
 class For:
-    """``for name in range(start, stop)``; `stop` may be an expression; `down` runs backwards."""
+    """``for axis in range(axis.extent)``."""
 
-    name: str
-    stop: int | Expr
+    axis: Axis
     body: list
-    start: int | Expr = 0
-    down: bool = False
-    note: str = ""
 
 
 @dataclass(slots=True)
@@ -308,29 +323,45 @@ class AccumStore:
 
 
 @dataclass(slots=True)
-class LibCall:
-    """A library routine on whole buffers: ``name(*pointers, *numbers)``.
+class Gemm:
+    """``c[m, n] (+)= a[m, k] @ b[k, n]`` by BLAS; operands are (buffer, offset, row stride, column stride)."""
 
-    pointers : (buffer, element offset expression) pairs; numbers : int64 expressions or constants;
-    scalars : floating constants' expressions.
-    """
-
-    name: str
-    pointers: tuple
-    numbers: tuple
     dtype: DType
+    m: int
+    n: int
+    k: int
+    a: tuple
+    b: tuple
+    c: tuple
+    accumulate: bool = False
+
+
+@dataclass(slots=True)
+class Check:
+    """Stop the program with error `code` if `condition` does not hold."""
+
+    condition: Expr
+    code: int
 
 
 @dataclass(slots=True)
 class Program:
-    """Flat loops with their buffers, ready to print."""
+    """Flat loops with their buffers, ready to print.
+
+    slots : sizes in bytes of the arena's disjoint slots; place : buffer -> slot. Buffers whose
+    lifetimes do not meet may share a slot; two slots never overlap, so printers may say noalias.
+    """
 
     inputs: list
     outputs: list
-    arena: list
     body: list
-    arena_bytes: int = 0
-    offsets: dict | None = None
+    slots: list
+    place: dict
+    checks: list
+
+    @property
+    def arena_bytes(self) -> int:
+        return sum(self.slots)
 
 
 # -- text for people ------------------------------------------------------------------------------
@@ -341,7 +372,7 @@ def text(e: Expr) -> str:
     if e.kind == "const":
         return repr(e.arg)
     if e.kind == "var":
-        return e.arg
+        return e.arg.name if type(e.arg) is Axis else e.arg
     if e.kind == "load":
         return f"{e.arg.name}[{text(e.args[0])}]"
     if e.kind == "binary":

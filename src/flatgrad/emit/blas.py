@@ -1,0 +1,97 @@
+"""BLAS in compiled programs: SciPy's own, found once a process and known to LLVM by name.
+
+Programs refer to ``flatgrad_sgemm`` and ``flatgrad_dgemm`` by symbol, so that cached machine code stays
+valid in the next process, where the address differs.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir as L
+
+from ..lower import ir
+
+I32, PTR = L.IntType(32), L.PointerType()
+SYMBOLS = {4: ("flatgrad_sgemm", "sgemm"), 8: ("flatgrad_dgemm", "dgemm")}
+
+_provided = False
+
+
+def provide_symbols() -> None:
+    """Make the BLAS symbols known to LLVM (before a program that uses them is compiled or loaded)."""
+    global _provided
+    if _provided:
+        return
+    import llvmlite.binding
+    from numba.extending import get_cython_function_address
+
+    for symbol, routine in SYMBOLS.values():
+        address = get_cython_function_address("scipy.linalg.cython_blas", routine)
+        llvmlite.binding.add_symbol(symbol, address)
+    _provided = True
+
+
+def gemm_call(emitter, s: ir.Gemm) -> None:
+    """Fortran gemm on the transposed problem: column-major ``c' (n x m) = b' (n x k) a' (k x m)``."""
+    from .llvm import constant
+
+    a, b, c = s.a, s.b, s.c
+    m, n, k = s.m, s.n, s.k
+    if c[3] != 1 and not (n == 1 and c[2] == 1):
+        # The output runs down its columns: compute the transpose of everything.
+        a, b, m, n = _transposed(b), _transposed(a), n, m
+        c = _transposed(c)
+    flag_a, lead_a = _layout(a, m, k)
+    flag_b, lead_b = _layout(b, k, n)
+    lead_c = max(c[2], n, 1)
+    builder = emitter.b
+    symbol = SYMBOLS[s.dtype.itemsize][0]
+    fn = emitter.module.globals.get(symbol)
+    if fn is None:
+        fn = L.Function(emitter.module, L.FunctionType(L.VoidType(), [PTR] * 13), symbol)
+
+    def cell(value):
+        with builder.goto_entry_block():
+            slot = builder.alloca(value.type)
+        builder.store(value, slot)
+        return slot
+
+    def number(x):
+        return cell(L.Constant(I32, int(x)))
+
+    def flag(letter):
+        return cell(L.Constant(L.IntType(8), ord(letter)))
+
+    def scalar(x):
+        return cell(constant(float(x), s.dtype))
+
+    builder.call(
+        fn,
+        [
+            flag(flag_b),
+            flag(flag_a),
+            number(n),
+            number(m),
+            number(k),
+            scalar(1.0),
+            emitter.pointer(b[0], b[1]),
+            number(lead_b),
+            emitter.pointer(a[0], a[1]),
+            number(lead_a),
+            scalar(1.0 if s.accumulate else 0.0),
+            emitter.pointer(c[0], c[1]),
+            number(lead_c),
+        ],
+    )
+
+
+def _transposed(operand):
+    buffer, offset, rs, cs = operand
+    return buffer, offset, cs, rs
+
+
+def _layout(operand, rows: int, cols: int) -> tuple[str, int]:
+    """(flag, leading dimension) of a row-major operand seen by Fortran: 'N' if its rows are contiguous."""
+    _, _, rs, cs = operand
+    if (cs == 1 or cols == 1) and (rs >= cols or rows == 1):
+        return "N", max(rs if rows > 1 else cols, cols, 1)
+    return "T", max(cs if cols > 1 else rows, rows, 1)

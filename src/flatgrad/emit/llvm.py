@@ -1,0 +1,424 @@
+"""The LLVM table: a loop program as one function, emitted inside a Numba ``@intrinsic``.
+
+The function that Numba jits is a one-line ``@njit`` shell around this intrinsic, so that a program stays
+Numba-jitted, njit-callable and cached by Numba. Printing LLVM directly, and not through Numba's front end,
+is about ten times faster to compile and says what Python cannot: that buffers don't alias, and that
+an accumulation alone may be reassociated. The readable form of the same loops is emit/python.py.
+
+Every pointer is a ``noalias`` argument: inputs are only read, outputs are distinct, slots of the arena
+never overlap (lower/plan.py).
+"""
+
+from __future__ import annotations
+
+import struct
+
+from llvmlite import ir as L
+
+from ..graph import dtypes
+from ..graph.dtypes import DType
+from ..lower import ir
+from ..lower.index import value_range
+from ..lower.ir import Axis, Expr
+
+I1, I8, I32, I64 = L.IntType(1), L.IntType(8), L.IntType(32), L.IntType(64)
+PTR = L.PointerType()
+REDUCE = ("reassoc", "contract")
+
+
+def type_of(dtype: DType) -> L.Type:
+    """The register type; bool is i1 (i8 in memory)."""
+    if dtype.category == dtypes.BOOL:
+        return I1
+    if dtype.category == dtypes.INTEGER:
+        return L.IntType(dtype.itemsize * 8)
+    return L.FloatType() if dtype.itemsize == 4 else L.DoubleType()
+
+
+def memory_type(dtype: DType) -> L.Type:
+    return I8 if dtype.category == dtypes.BOOL else type_of(dtype)
+
+
+def constant(number, dtype: DType) -> L.Constant:
+    kind = type_of(dtype)
+    if dtype.is_floating_point:
+        return _float_constant(number, dtype, kind)
+    return L.Constant(kind, int(number))
+
+
+def _float_constant(number: float, dtype: DType, kind) -> L.Constant:
+    """An exact literal, NaN payloads and signed zeros included."""
+    rounded = dtype.np.type(number)
+    if number == number and abs(number) != float("inf"):
+        return L.Constant(kind, float(rounded))
+    bits = struct.unpack("<Q", struct.pack("<d", float(number)))[0]
+    return L.FormattedConstant(kind, f"0x{bits:016x}")
+
+
+class Emitter:
+    """Emits one loop program as an LLVM function of a module."""
+
+    def __init__(self, module: L.Module, program: ir.Program, name: str):
+        self.module = module
+        self.program = program
+        count = len(program.inputs) + len(program.outputs) + len(program.slots)
+        self.function = L.Function(module, L.FunctionType(I64, [PTR] * count), name)
+        self.function.linkage = "internal"
+        self.function.attributes.add("noinline")
+        self.function.attributes.add("nounwind")
+        for arg in self.function.args:
+            arg.add_attribute("noalias")
+        self.pointers = {}
+        args = iter(self.function.args)
+        for buffer in (*program.inputs, *program.outputs):
+            self.pointers[buffer] = next(args)
+        slots = list(args)
+        for buffer, slot in program.place.items():
+            self.pointers[buffer] = slots[slot]
+        self.entry = self.function.append_basic_block("entry")
+        self.b = L.IRBuilder(self.entry)
+        self.variables: dict = {}  # Set names -> alloca
+        self.values: dict = {}  # Let names and axes -> value
+        self.memo: dict = {}
+
+    def emit(self) -> L.Function:
+        self._declare_variables(self.program.body)
+        self.body(self.program.body)
+        self.b.ret(L.Constant(I64, 0))
+        return self.function
+
+    def _declare_variables(self, body) -> None:
+        """One stack slot a Set variable, in the entry block (mem2reg makes registers of them)."""
+        for s in body:
+            if isinstance(s, ir.For):
+                self._declare_variables(s.body)
+            elif isinstance(s, ir.Set) and s.name not in self.variables:
+                self.variables[s.name] = self.b.alloca(type_of(s.value.dtype), name=s.name)
+
+    # -- statements ---------------------------------------------------------------------------
+
+    def body(self, body) -> None:
+        for s in body:
+            self.memo = {}
+            STATEMENTS[type(s)](self, s)
+
+    def let(self, s: ir.Let) -> None:
+        self.values[s.name] = self.expr(s.value)
+
+    def set(self, s: ir.Set) -> None:
+        self.b.store(self.expr(s.value), self.variables[s.name])
+
+    def accum(self, s: ir.Accum) -> None:
+        slot = self.variables[s.name]
+        old = self.b.load(slot, typ=type_of(s.value.dtype))
+        self.b.store(self.combine(s.op, old, s.value), slot)
+
+    def combine(self, op: str, old, value: Expr):
+        """``old op value`` of an accumulation: reassociable, and a product may fuse with its sum."""
+        b = self.b
+        floating = value.dtype.is_floating_point
+        if op == "add" and floating and value.kind == "binary" and value.arg == "*":
+            x, y = (self.expr(a) for a in value.args)
+            return b.fadd(old, b.fmul(x, y, flags=("contract",)), flags=REDUCE)
+        x = self.expr(value)
+        if op == "add":
+            return b.fadd(old, x, flags=REDUCE) if floating else b.add(old, x)
+        if op == "mul":
+            return b.fmul(old, x, flags=REDUCE) if floating else b.mul(old, x)
+        if op == "or":
+            return b.or_(old, x)
+        if op == "and":
+            return b.and_(old, x)
+        return self.extremum(op, old, x, value.dtype)
+
+    def extremum(self, op: str, x, y, dtype: DType):
+        """min or max; of floats NaN wins."""
+        if dtype.is_floating_point:
+            kind = type_of(dtype)
+            name = "llvm.maximum" if op == "max" else "llvm.minimum"
+            fn = self.module.declare_intrinsic(name, (kind,), L.FunctionType(kind, [kind, kind]))
+            return self.b.call(fn, [x, y])
+        predicate = ">" if op == "max" else "<"
+        signed = dtype.is_signed
+        compare = self.b.icmp_signed if signed else self.b.icmp_unsigned
+        return self.b.select(compare(predicate, x, y), x, y)
+
+    def pointer(self, buffer, at: Expr):
+        return self.b.gep(
+            self.pointers[buffer], [self.expr(at)], inbounds=True, source_etype=memory_type(buffer.dtype)
+        )
+
+    def store(self, s: ir.Store) -> None:
+        value = self.expr(s.value)
+        if s.buffer.dtype.category == dtypes.BOOL:
+            value = self.b.zext(value, I8)
+        self.b.store(value, self.pointer(s.buffer, s.at), align=s.buffer.dtype.itemsize)
+
+    def accum_store(self, s: ir.AccumStore) -> None:
+        at = self.pointer(s.buffer, s.at)
+        dtype = s.buffer.dtype
+        old = self.b.load(at, typ=memory_type(dtype), align=dtype.itemsize)
+        if dtype.category == dtypes.BOOL:
+            old = self.b.trunc(old, I1)
+        new = self.combine(s.op, old, s.value)
+        if dtype.category == dtypes.BOOL:
+            new = self.b.zext(new, I8)
+        self.b.store(new, at, align=dtype.itemsize)
+
+    def for_(self, s: ir.For) -> None:
+        b = self.b
+        before = b.block
+        loop = self.function.append_basic_block("loop")
+        done = self.function.append_basic_block("done")
+        b.branch(loop)
+        b.position_at_end(loop)
+        i = b.phi(I64, name=s.axis.name)
+        i.add_incoming(L.Constant(I64, 0), before)
+        outer = self.values.get(s.axis)
+        self.values[s.axis] = i
+        self.body(s.body)
+        following = b.add(i, L.Constant(I64, 1), flags=("nuw", "nsw"))
+        i.add_incoming(following, b.block)
+        more = b.icmp_unsigned("<", following, L.Constant(I64, s.axis.extent))
+        b.cbranch(more, loop, done)
+        b.position_at_end(done)
+        self.values[s.axis] = outer
+
+    def check(self, s: ir.Check) -> None:
+        b = self.b
+        bad = self.function.append_basic_block("bad")
+        fine = self.function.append_basic_block("fine")
+        b.cbranch(self.expr(s.condition), fine, bad)
+        b.position_at_end(bad)
+        b.ret(L.Constant(I64, s.code))
+        b.position_at_end(fine)
+
+    def gemm(self, s: ir.Gemm) -> None:
+        """Row-major ``c = a @ b`` is column-major ``c' = b' @ a'``; transposes are BLAS flags."""
+        from .blas import gemm_call
+
+        gemm_call(self, s)
+
+    # -- expressions --------------------------------------------------------------------------
+
+    def expr(self, e: Expr):
+        if e.kind == "const":
+            return constant(e.arg, e.dtype)
+        if e.kind == "var":
+            if type(e.arg) is Axis or e.arg in self.values:
+                return self.values[e.arg]
+            return self.b.load(self.variables[e.arg], typ=type_of(e.dtype))
+        found = self.memo.get(e)
+        if found is None:
+            found = self.memo[e] = EXPRESSIONS[e.kind](self, e)
+        return found
+
+    def load(self, e: Expr):
+        value = self.b.load(
+            self.pointer(e.arg, e.args[0]), typ=memory_type(e.dtype), align=e.dtype.itemsize
+        )
+        return self.b.trunc(value, I1) if e.dtype.category == dtypes.BOOL else value
+
+    def binary(self, e: Expr):
+        x, y = self.expr(e.args[0]), self.expr(e.args[1])
+        dtype = e.args[0].dtype
+        if e.arg in ir.COMPARISON:
+            return self.compare(e.arg, x, y, dtype)
+        if dtype.is_floating_point:
+            if e.arg in ("min", "max"):
+                predicate = "<" if e.arg == "min" else ">"
+                return self.b.select(self.b.fcmp_ordered(predicate, x, y), x, y)
+            return getattr(self.b, FLOAT_OPS[e.arg])(x, y)
+        return self.integer(e, x, y, dtype)
+
+    def compare(self, op: str, x, y, dtype: DType):
+        if dtype.is_floating_point:
+            if op == "!=":
+                return self.b.fcmp_unordered(op, x, y)
+            return self.b.fcmp_ordered(op, x, y)
+        if dtype.is_signed:
+            return self.b.icmp_signed(op, x, y)
+        return self.b.icmp_unsigned(op, x, y)
+
+    def integer(self, e: Expr, x, y, dtype: DType):
+        b = self.b
+        op = e.arg
+        if op in INT_OPS:
+            # Index arithmetic cannot overflow; saying so lets LLVM see strides.
+            flags = ("nsw",) if dtype is dtypes.int64 and op in "+-*" and _is_index(e) else ()
+            return getattr(b, INT_OPS[op])(x, y, flags=flags) if flags else getattr(b, INT_OPS[op])(x, y)
+        if op == ">>":
+            return b.ashr(x, y) if dtype.is_signed else b.lshr(x, y)
+        if op in ("min", "max"):
+            return self.extremum(op, x, y, dtype)
+        return self.divide(e, x, y, dtype)
+
+    def divide(self, e: Expr, x, y, dtype: DType):
+        """Floored ``//`` and ``%``; by zero gives 0, and the one overflow wraps (neither may trap)."""
+        b = self.b
+        kind = x.type
+        zero, one = L.Constant(kind, 0), L.Constant(kind, 1)
+        if not dtype.is_signed:
+            safe = b.select(b.icmp_unsigned("==", y, zero), one, y)
+            result = b.udiv(x, safe) if e.arg == "//" else b.urem(x, safe)
+            return b.select(b.icmp_unsigned("==", y, zero), zero, result)
+        constant_divisor = e.args[1].kind == "const" and e.args[1].arg > 0
+        if constant_divisor and dtype is dtypes.int64 and value_range(e.args[0])[0] >= 0:
+            return b.sdiv(x, y) if e.arg == "//" else b.srem(x, y)
+        minus = L.Constant(kind, -1)
+        is_zero, is_minus = b.icmp_signed("==", y, zero), b.icmp_signed("==", y, minus)
+        safe = b.select(b.or_(is_zero, is_minus), one, y)
+        q, r = b.sdiv(x, safe), b.srem(x, safe)
+        odd = b.and_(b.icmp_signed("!=", r, zero), b.icmp_signed("<", b.xor(r, safe), zero))
+        if e.arg == "//":
+            floored = b.select(odd, b.sub(q, one), q)
+            return b.select(is_zero, zero, b.select(is_minus, b.sub(zero, x), floored))
+        floored = b.select(odd, b.add(r, safe), r)
+        return b.select(b.or_(is_zero, is_minus), zero, floored)
+
+    def unary(self, e: Expr):
+        b = self.b
+        x = self.expr(e.args[0])
+        if e.arg == "neg":
+            return b.fneg(x) if e.dtype.is_floating_point else b.neg(x)
+        if e.arg == "not":
+            return b.not_(x)
+        kind = type_of(e.dtype)
+        if e.arg == "abs" and not e.dtype.is_floating_point:
+            return b.select(b.icmp_signed("<", x, L.Constant(kind, 0)), b.neg(x), x)
+        fn = self.module.declare_intrinsic(
+            UNARY_INTRINSICS[e.arg], (kind,), L.FunctionType(kind, [kind])
+        )
+        return b.call(fn, [x])
+
+    def select(self, e: Expr):
+        return self.b.select(*[self.expr(a) for a in e.args])
+
+    def cast(self, e: Expr):
+        return self.convert(self.expr(e.args[0]), e.args[0].dtype, e.dtype)
+
+    def convert(self, x, old: DType, new: DType):
+        b = self.b
+        kind = type_of(new)
+        if old.is_floating_point:
+            if new.is_floating_point:
+                return b.fptrunc(x, kind) if new.itemsize < old.itemsize else b.fpext(x, kind)
+            if new.category == dtypes.BOOL:
+                return b.fcmp_unordered("!=", x, L.Constant(x.type, 0.0))
+            # Through a wide signed integer, as C and NumPy do for the narrow ones.
+            wide = kind if new.itemsize >= 4 else I32
+            freeze = getattr(b, "freeze", None)
+            value = b.fptosi(x, wide)
+            value = freeze(value) if freeze is not None else value
+            return value if wide is kind else b.trunc(value, kind)
+        if new.is_floating_point:
+            signed = old.is_signed
+            return b.sitofp(x, kind) if signed else b.uitofp(x, kind)
+        if new.category == dtypes.BOOL:
+            return b.icmp_signed("!=", x, L.Constant(x.type, 0))
+        have = 1 if old.category == dtypes.BOOL else old.itemsize * 8
+        want = new.itemsize * 8
+        if want == have:
+            return x
+        if want < have:
+            return b.trunc(x, kind)
+        return b.sext(x, kind) if old.is_signed and old.category != dtypes.BOOL else b.zext(x, kind)
+
+    def bits(self, e: Expr):
+        return self.b.bitcast(self.expr(e.args[0]), type_of(e.dtype))
+
+    def fma(self, e: Expr):
+        kind = type_of(e.dtype)
+        fn = self.module.declare_intrinsic("llvm.fma", (kind,), L.FunctionType(kind, [kind] * 3))
+        return self.b.call(fn, [self.expr(a) for a in e.args])
+
+    def call(self, e: Expr):
+        return self.b.call(self.helper(e), [self.expr(a) for a in e.args])
+
+    def helper(self, e: Expr) -> L.Function:
+        """The scalar function `e` calls, emitted once a module and inlined by LLVM into every loop."""
+        from .mathlib import expand
+
+        kinds = [type_of(a.dtype) for a in e.args]
+        name = f"flatgrad_{e.arg}_{e.args[0].dtype.name}"
+        found = self.module.globals.get(name)
+        if found is not None:
+            return found
+        fn = L.Function(self.module, L.FunctionType(type_of(e.dtype), kinds), name)
+        fn.linkage = "internal"
+        for attribute in ("alwaysinline", "nounwind"):
+            fn.attributes.add(attribute)
+        saved = self.b, self.memo, self.values
+        self.b = L.IRBuilder(fn.append_basic_block("entry"))
+        self.memo = {}
+        parameters = [ir.var(f"a{k}", a.dtype) for k, a in enumerate(e.args)]
+        self.values = {p.arg: arg for p, arg in zip(parameters, fn.args, strict=True)}
+        result = expand(e.arg, parameters)
+        self.b.ret(self.expr(result))
+        self.b, self.memo, self.values = saved
+        return fn
+
+
+def _is_index(e: Expr) -> bool:
+    low, high = value_range(e)
+    return low > -(2**62) and high < 2**62
+
+
+FLOAT_OPS = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
+INT_OPS = {"+": "add", "-": "sub", "*": "mul", "&": "and_", "|": "or_", "^": "xor", "<<": "shl"}
+UNARY_INTRINSICS = {
+    "abs": "llvm.fabs",
+    "sqrt": "llvm.sqrt",
+    "floor": "llvm.floor",
+    "ceil": "llvm.ceil",
+    "trunc": "llvm.trunc",
+    "rint": "llvm.roundeven",
+}
+STATEMENTS = {
+    ir.Let: Emitter.let,
+    ir.Set: Emitter.set,
+    ir.Accum: Emitter.accum,
+    ir.Store: Emitter.store,
+    ir.AccumStore: Emitter.accum_store,
+    ir.For: Emitter.for_,
+    ir.Check: Emitter.check,
+    ir.Gemm: Emitter.gemm,
+}
+EXPRESSIONS = {
+    "load": Emitter.load,
+    "binary": Emitter.binary,
+    "unary": Emitter.unary,
+    "select": Emitter.select,
+    "cast": Emitter.cast,
+    "bits": Emitter.bits,
+    "fma": Emitter.fma,
+    "call": Emitter.call,
+}
+
+
+def kernel(program: ir.Program):
+    """A Numba intrinsic ``kernel((x0, ..., y0, ..., arena))`` that runs `program`."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def run(typingctx, arrays):
+        def codegen(context, builder, signature, args):
+            arrays_type = signature.args[0]
+            data = []
+            for k, kind in enumerate(arrays_type.types):
+                value = builder.extract_value(args[0], k)
+                data.append(context.make_array(kind)(context, builder, value).data)
+            arena = data.pop()
+            offset = 0
+            for size in program.slots:
+                data.append(
+                    builder.gep(arena, [L.Constant(I64, offset)], inbounds=True, source_etype=I8)
+                )
+                offset += size
+            function = Emitter(builder.module, program, "flatgrad_program").emit()
+            return builder.call(function, data)
+
+        return types.int64(arrays), codegen
+
+    return run

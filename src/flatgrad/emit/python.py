@@ -1,0 +1,230 @@
+"""The Python table: a loop program as readable source that Numba jits, and that runs as plain Python.
+
+``program.source`` is this text. With ``NUMBA_DISABLE_JIT=1`` it is also what runs, so a debugger steps
+through the very loops that are otherwise machine code.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..graph import dtypes
+from ..graph.dtypes import DType
+from ..lower import ir
+from ..lower.ir import Axis, Expr
+
+INDENT = "    "
+
+
+def number(value, dtype: DType) -> str:
+    """An exact literal of `dtype`."""
+    if dtype.category == dtypes.BOOL:
+        return repr(bool(value))
+    if dtype is dtypes.int64:
+        return repr(int(value))
+    if dtype.category == dtypes.INTEGER:
+        return f"np.{dtype.name}({int(value)})"
+    if math.isnan(value):
+        text = "np.nan"
+    elif math.isinf(value):
+        text = "np.inf" if value > 0 else "-np.inf"
+    else:
+        text = repr(float(value))
+    return text if dtype is dtypes.float64 and text[-1].isdigit() else f"np.{dtype.name}({text})"
+
+
+class Printer:
+    """Prints one loop program as a Python function over flat arrays."""
+
+    def __init__(self, program: ir.Program, name: str = "program"):
+        self.program = program
+        self.name = name
+        self.lines: list[str] = []
+        self.helpers: dict[str, str] = {}
+        self.axes: dict[Axis, str] = {}
+
+    def source(self) -> str:
+        """The module's text: helpers, then the program."""
+        p = self.program
+        arguments = [b.name for b in (*p.inputs, *p.outputs)]
+        self.line(0, f"def {self.name}({', '.join([*arguments, 'arena'])}):")
+        for b in (*p.inputs, *p.outputs):
+            shape = "x".join(map(str, b.shape)) or "scalar"
+            self.line(1, f"{b.name} = {b.name}.reshape({b.size})  # {b.dtype.name} {shape}")
+        starts = [sum(p.slots[:k]) for k in range(len(p.slots))]
+        for b, slot in p.place.items():
+            size = max(b.size, 1) * b.dtype.itemsize
+            start = starts[slot]
+            self.line(1, f"{b.name} = arena[{start}:{start + size}].view(np.{_memory_name(b.dtype)})")
+        self.body(p.body, 1)
+        self.line(1, "return 0")
+        header = ["import numpy as np", "from flatgrad.emit import runtime as rt", ""]
+        return "\n".join([*header, *self.helpers.values(), *self.lines, ""])
+
+    def line(self, depth: int, text: str) -> None:
+        self.lines.append(INDENT * depth + text)
+
+    # -- statements -------------------------------------------------------------------------------
+
+    def body(self, body, depth: int) -> None:
+        for s in body:
+            self.statement(s, depth)
+
+    def statement(self, s, depth: int) -> None:
+        if isinstance(s, ir.For):
+            axis = self.axis(s.axis)
+            self.line(depth, f"for {axis} in range({s.axis.extent}):")
+            self.body(s.body, depth + 1)
+        elif isinstance(s, (ir.Let, ir.Set)):
+            self.line(depth, f"{s.name} = {self.expr(s.value)}")
+        elif isinstance(s, ir.Accum):
+            self.line(depth, f"{s.name} = {self.combine(s.op, s.name, s.value)}")
+        elif isinstance(s, ir.Store):
+            self.line(depth, f"{s.buffer.name}[{self.expr(s.at)}] = {self.expr(s.value)}")
+        elif isinstance(s, ir.AccumStore):
+            target = f"{s.buffer.name}[{self.expr(s.at)}]"
+            self.line(depth, f"{target} = {self.combine(s.op, target, s.value)}")
+        elif isinstance(s, ir.Check):
+            self.line(depth, f"if not {self.expr(s.condition)}:")
+            self.line(depth + 1, f"return {s.code}")
+        elif isinstance(s, ir.Gemm):
+            self.line(depth, self.gemm(s))
+        else:
+            raise AssertionError(type(s))
+
+    def combine(self, op: str, target: str, value: Expr) -> str:
+        if op in ("max", "min"):
+            return f"rt.{op}imum({target}, {self.expr(value)})"
+        sign = {"add": "+", "mul": "*", "or": "or", "and": "and"}[op]
+        text = f"{target} {sign} {self.expr(value)}"
+        return wrap_int(text, value.dtype)
+
+    def gemm(self, s: ir.Gemm) -> str:
+        def operand(x, rows, cols):
+            buffer, offset, rs, cs = x
+            return f"rt.matrix({buffer.name}, {self.expr(offset)}, {rows}, {cols}, {rs}, {cs})"
+
+        a, b, c = operand(s.a, s.m, s.k), operand(s.b, s.k, s.n), operand(s.c, s.m, s.n)
+        return f"rt.gemm({a}, {b}, {c}, {s.accumulate})"
+
+    # -- expressions ------------------------------------------------------------------------------
+
+    def axis(self, axis: Axis) -> str:
+        """A loop's name; two axes of one name get numbers."""
+        name = self.axes.get(axis)
+        if name is None:
+            taken = set(self.axes.values())
+            name, k = axis.name, 0
+            while name in taken:
+                k += 1
+                name = f"{axis.name}_{k}"
+            self.axes[axis] = name
+        return name
+
+    def expr(self, e: Expr) -> str:
+        return EXPRESSIONS[e.kind](self, e)
+
+    def const(self, e: Expr) -> str:
+        return number(e.arg, e.dtype)
+
+    def var(self, e: Expr) -> str:
+        return self.axis(e.arg) if type(e.arg) is Axis else e.arg
+
+    def load(self, e: Expr) -> str:
+        return f"{e.arg.name}[{self.expr(e.args[0])}]"
+
+    def binary(self, e: Expr) -> str:
+        x, y = self.expr(e.args[0]), self.expr(e.args[1])
+        dtype = e.args[0].dtype
+        if e.arg in ("min", "max"):
+            return f"{e.arg}({x}, {y})"
+        if e.arg in ir.COMPARISON:
+            return f"({x} {e.arg} {y})"
+        if dtype.category == dtypes.INTEGER and e.arg in ("//", "%"):
+            if e.args[1].kind == "const" and e.args[1].arg > 0:
+                return wrap_int(f"({x} {e.arg} {y})", dtype)
+            return f"rt.{'floor_divide' if e.arg == '//' else 'remainder'}({x}, {y})"
+        if e.arg == "/":
+            return f"rt.divide({x}, {y})"
+        return wrap_int(f"({x} {e.arg} {y})", dtype)
+
+    def unary(self, e: Expr) -> str:
+        x = self.expr(e.args[0])
+        if e.arg == "neg":
+            return wrap_int(f"(-{x})", e.dtype)
+        if e.arg == "not":
+            return f"(not {x})" if e.dtype.category == dtypes.BOOL else wrap_int(f"(~{x})", e.dtype)
+        if e.arg == "abs":
+            return wrap_int(f"abs({x})", e.dtype)
+        return f"np.{e.dtype.name}(np.{e.arg}({x}))"
+
+    def select(self, e: Expr) -> str:
+        c, x, y = (self.expr(a) for a in e.args)
+        return f"({x} if {c} else {y})"
+
+    def cast(self, e: Expr) -> str:
+        x = self.expr(e.args[0])
+        if e.dtype.category == dtypes.BOOL:
+            return f"({x} != 0)"
+        if e.dtype.category == dtypes.INTEGER and e.args[0].dtype.is_floating_point:
+            return f"rt.to_{e.dtype.name}({x})"
+        return f"np.{e.dtype.name}({x})"
+
+    def bits(self, e: Expr) -> str:
+        return f"rt.bits_{e.args[0].dtype.name}({self.expr(e.args[0])})"
+
+    def fma(self, e: Expr) -> str:
+        x, y, z = (self.expr(a) for a in e.args)
+        return f"({x} * {y} + {z})"
+
+    def call(self, e: Expr) -> str:
+        name = f"{e.arg}_{e.args[0].dtype.name}"
+        if name not in self.helpers:
+            self.helpers[name] = ""  # reserves the place: helpers stand before their users
+            self.helpers[name] = helper_source(self, name, e)
+        return f"{name}({', '.join(self.expr(a) for a in e.args)})"
+
+
+EXPRESSIONS = {
+    "const": Printer.const,
+    "var": Printer.var,
+    "load": Printer.load,
+    "binary": Printer.binary,
+    "unary": Printer.unary,
+    "select": Printer.select,
+    "cast": Printer.cast,
+    "bits": Printer.bits,
+    "fma": Printer.fma,
+    "call": Printer.call,
+}
+
+
+def _memory_name(dtype: DType) -> str:
+    return "bool_" if dtype.category == dtypes.BOOL else dtype.name
+
+
+def wrap_int(text: str, dtype: DType) -> str:
+    """Integer arithmetic narrower than 64 bits wraps (Numba would widen it)."""
+    if dtype.category == dtypes.INTEGER and dtype is not dtypes.int64:
+        return f"np.{dtype.name}({text})"
+    return text
+
+
+def helper_source(printer: Printer, name: str, e: Expr) -> str:
+    """A scalar function as a Python function, one line a shared sub-expression."""
+    from ..lower import passes
+    from .mathlib import expand
+
+    parameters = [ir.var(f"a{k}", a.dtype) for k, a in enumerate(e.args)]
+    result = expand(e.arg, parameters)
+    body = passes.share([ir.Let("result", result)])
+    lines = ["@rt.inline", f"def {name}({', '.join(p.arg for p in parameters)}):"]
+    for s in body:
+        lines.append(f"{INDENT}{s.name} = {printer.expr(s.value)}")
+    lines += [f"{INDENT}return result", "", ""]
+    return "\n".join(lines)
+
+
+def source(program: ir.Program, name: str = "program") -> str:
+    """The readable form of `program`."""
+    return Printer(program, name).source()

@@ -1,0 +1,133 @@
+"""Pull-style elements: the expression of one element of a node, as reads of what is stored.
+
+``Pull.element(node, index)`` follows elementwise and movement operations down to stored buffers, so these
+operations cost no memory: they become arithmetic on values and on indices.
+"""
+
+from __future__ import annotations
+
+from ..graph import dtypes
+from ..graph.node import Node
+from ..graph.shapes import row_major_strides
+from . import ir
+from .ir import Axis, Buffer, Expr
+
+
+def axes_of(shape, name: str = "i") -> list[Axis]:
+    """One loop axis a dimension."""
+    return [Axis(size, f"{name}{k}") for k, size in enumerate(shape)]
+
+
+def index_of(axes) -> list[Expr]:
+    """Their expressions; an axis of extent 1 is the constant 0."""
+    return [ir.var(a) if a.extent != 1 else ir.index(0) for a in axes]
+
+
+def flat_index(index, shape) -> Expr:
+    """The row-major position of a multi-index."""
+    flat = ir.index(0)
+    for i, stride in zip(index, row_major_strides(shape), strict=True):
+        flat = flat + _expr(i) * stride
+    return flat
+
+
+def _expr(i) -> Expr:
+    return i if isinstance(i, Expr) else ir.index(i)
+
+
+class Pull:
+    """Elements of the nodes of one program."""
+
+    def __init__(self, stored: dict[Node, Buffer]):
+        self.stored = stored
+        self.memo: dict = {}
+        self.bounds: list = []  # (condition, node): index values that must be in range
+
+    def element(self, node: Node, index) -> Expr:
+        """The element of `node` at `index` (expressions or ints)."""
+        index = tuple(_expr(i) for i in index)
+        key = (node, index)
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self._element(node, index)
+        return found
+
+    def _element(self, node: Node, index) -> Expr:
+        buffer = self.stored.get(node)
+        if buffer is not None:
+            return ir.load(buffer, flat_index(index, node.shape))
+        return ELEMENT[node.op.kind](self, node, index)
+
+    def inside(self, node: Node, index):
+        """`index` for an operand that is broadcast to the node it feeds."""
+        lead = len(index) - len(node.shape)
+        return [0 if size == 1 else index[k + lead] for k, size in enumerate(node.shape)]
+
+
+def _const(pull, node, index):
+    return ir.const(node.attrs[0], node.dtype)
+
+
+def scalar_expression(node: Node, args) -> Expr:
+    """The scalar expression of an elementwise node for its operands' elements."""
+    loop = node.op.loop
+    if loop == "cast":
+        return _cast(args[0], node.dtype)
+    if isinstance(loop, str):
+        return ir.call(loop, *args)
+    return loop(ir, *args, *node.attrs)
+
+
+def _cast(x: Expr, dtype) -> Expr:
+    if dtype.category == dtypes.BOOL and x.dtype.category != dtypes.BOOL:
+        return x.ne(0)
+    return ir.cast(x, dtype)
+
+
+def _elementwise(pull, node, index):
+    args = [pull.element(s, pull.inside(s, index)) for s in node.inputs]
+    return scalar_expression(node, args)
+
+
+def _movement(pull, node, index):
+    source = node.inputs[0]
+    return pull.element(source, node.op.loop(list(index), source.shape, *node.attrs))
+
+
+def _source(pull, node, index):
+    return ir.cast(_expr(node.op.loop(list(index), *node.attrs)), node.dtype)
+
+
+def _pad(pull, node, index):
+    """An element of the source inside, the fill value outside (where the read is clamped)."""
+    low, _high, fill = node.attrs
+    source = node.inputs[0]
+    inside = None
+    at = []
+    for i, before, size in zip(index, low, source.shape, strict=True):
+        k = i - before
+        for ok in (k >= 0, k < size):
+            if ok.kind != "const":
+                inside = ok if inside is None else inside & ok
+        at.append(ir.binary("min", ir.binary("max", k, 0), max(size - 1, 0)))
+    if 0 in source.shape:
+        return ir.const(fill, node.dtype)
+    value = pull.element(source, at)
+    return value if inside is None else ir.where(inside, value, ir.const(fill, node.dtype))
+
+
+def checked(pull: Pull, node: Node, value: Expr, size: int) -> Expr:
+    """An index read from data: wrapped if negative, checked, and clamped so that no read strays."""
+    value = ir.cast(value, dtypes.int64)
+    wrapped = ir.where(value < 0, value + size, value)
+    pull.bounds.append(((wrapped < 0) | (wrapped >= size), node))
+    return ir.binary("min", ir.binary("max", wrapped, 0), max(size - 1, 0))
+
+
+ELEMENT = {
+    "const": _const,
+    "elementwise": _elementwise,
+    "movement": _movement,
+    "source": _source,
+    "pad": _pad,
+}
