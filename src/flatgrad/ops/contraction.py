@@ -301,7 +301,9 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     return contract(a, b, (0, 1), (1, 2), (0, 2))
 
 
-@composite(samples=_pair_samples(((5, 2, 3), (5, 3, 4)), ((1, 2, 2), (1, 2, 1)), ((0, 2, 2), (0, 2, 2))))
+@composite(
+    samples=_pair_samples(((5, 2, 3), (5, 3, 4)), ((1, 2, 2), (1, 2, 1)), ((0, 2, 2), (0, 2, 2)))
+)
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two stacks of matrices, (b, n, k) and (b, k, m); no broadcasting."""
     a, b = same_dtype("bmm", input, mat2)
@@ -347,7 +349,10 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
     return _dot("vdot", input, other)
 
 
-@composite(numpy=(np.inner,), samples=_pair_samples(((3,), (3,)), ((2, 3), (4, 3)), ((), (2, 3)), ((5, 2, 3), (3,))))
+@composite(
+    numpy=(np.inner,),
+    samples=_pair_samples(((3,), (3,)), ((2, 3), (4, 3)), ((), (2, 3)), ((5, 2, 3), (3,))),
+)
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimension of both; the shapes' rests follow each other."""
     a, b = same_dtype("inner", input, other)
@@ -419,7 +424,10 @@ def _triple_samples(*shapes):
     return samples
 
 
-@composite(samples=_triple_samples(((2, 4), (2, 3), (3, 4)), ((4,), (2, 3), (3, 4)), ((), (2, 3), (3, 4))), inplace=True)
+@composite(
+    samples=_triple_samples(((2, 4), (2, 3), (3, 4)), ((4,), (2, 3), (3, 4)), ((), (2, 3), (3, 4))),
+    inplace=True,
+)
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """``beta * input + alpha * (mat1 @ mat2)``; `input` broadcasts to the product's shape."""
     a, b = same_dtype("addmm", mat1, mat2)
@@ -457,7 +465,10 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) ->
     return _added("addbmm", input, (a.shape[1], b.shape[2]), beta, alpha, summed)
 
 
-@composite(samples=_triple_samples(((5, 2, 4), (5, 2, 3), (5, 3, 4)), ((4,), (5, 2, 3), (5, 3, 4))), inplace=True)
+@composite(
+    samples=_triple_samples(((5, 2, 4), (5, 2, 3), (5, 3, 4)), ((4,), (5, 2, 3), (5, 3, 4))),
+    inplace=True,
+)
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1) -> Tensor:
     """``beta * input + alpha * bmm(batch1, batch2)``."""
     a, b = _batches("baddbmm", batch1, batch2)
@@ -492,7 +503,9 @@ def _inplace(self, other):
     from ..tensor import assign
     from .movement import fit_inplace
 
-    return assign("__imatmul__", self, fit_inplace("__imatmul__", self, matmul(self, other), exact=True))
+    return assign(
+        "__imatmul__", self, fit_inplace("__imatmul__", self, matmul(self, other), exact=True)
+    )
 
 
 Tensor.__matmul__ = _operator
