@@ -1,13 +1,45 @@
 """flatgrad: PyTorch's autograd on NumPy arrays, compiled to machine code for small computers."""
 
-from . import ops, program  # noqa: F401
-from . import autograd  # noqa: F401
-from .array import *  # noqa: F403
-from .graph.dtypes import *  # noqa: F403
-from .graph.op import PUBLIC
-from .tensor import Tensor
+import importlib as _importlib
 
-for _p in PUBLIC.values():
-    globals()[_p.name] = _p.function
+from . import ops, program  # noqa: F401
+from . import autograd, errors  # noqa: F401
+from .array import *  # noqa: F403
+from .graph.dtypes import (
+    DType,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+)
+from .graph.dtypes import DType as dtype
+from .graph.dtypes import bool_ as bool
+from .graph.op import PUBLIC as _PUBLIC
+from .tensor import Size, Tensor
+
+float, double, short, int, long = float32, float64, int16, int32, int64
+
+for _name, _public in _PUBLIC.items():
+    _package, _, _name = _name.rpartition(".")
+    if not _package:
+        globals()[_name] = _public.function
 
 __version__ = "0.1.0"
+
+_LAZY = {"nn", "optim"}
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'flatgrad' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY})

@@ -131,12 +131,17 @@ def as_tensor(data, dtype=None, device=None) -> Tensor:
     if isinstance(data, Tensor):
         return data if dtype is None else cast(data, dtype)
     if isinstance(data, np.ndarray) and (dtype is None or data.dtype == dtype.np):
-        if array_dtype("as_tensor", data) and all(s >= 0 for s in data.strides):
+        if data.dtype.byteorder in "=|" and all(s >= 0 for s in data.strides):
             return from_numpy(data)
     return make_leaf("as_tensor", array_of("as_tensor", data, dtype))
 
 
-late.convert = as_tensor
+def converted(value) -> Tensor:
+    """An array or number among the operands of an operation, as a leaf of its own."""
+    return make_leaf("as_tensor", array_of("as_tensor", value, None))
+
+
+late.convert = converted
 
 
 def asarray(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
@@ -353,8 +355,8 @@ def is_tensor(obj) -> bool:
 def rebuild(cls, array: np.ndarray, requires_grad: bool, grad) -> Tensor:
     """A leaf from its pickled parts."""
     t = object.__new__(cls)
-    bind(t, leaf(array, as_dtype(array.dtype), requires_grad))
-    t._version = 0
+    t._node = leaf(array, as_dtype(array.dtype), requires_grad)
+    t._node.holder = weakref.ref(t)
     t._grad = grad
     return t
 

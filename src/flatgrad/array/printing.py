@@ -109,25 +109,20 @@ class Formatter:
 
     def __init__(self, values: np.ndarray):
         self.floating = values.dtype.kind == "f"
-        self.integral = False
+        self.integral = True
         self.scientific = False
         self.width = 1
         if not self.floating:
             self.width = max([1, *(len(str(v)) for v in values.ravel().tolist())])
             return
         wide = values.astype(np.float64).ravel()
-        shown = np.abs(wide[np.isfinite(wide) & (wide != 0)])
+        shown = wide[np.isfinite(wide) & (wide != 0)]
         if shown.size:
-            self._choose(shown, wide)
+            self._choose(np.abs(shown), wide)
         if _options.sci_mode is not None:
             self.scientific = _options.sci_mode
-        if shown.size or wide.size:
-            self.width = max([1, *(self._natural(v) for v in wide.tolist() if self._counts(v, shown))])
-
-    @staticmethod
-    def _counts(value: float, shown: np.ndarray) -> bool:
-        """Whether a number takes part in the width: all that is not zero or infinite, if any is so."""
-        return shown.size > 0 and math.isfinite(value) and value != 0 or not math.isfinite(value)
+        # Zeros, infinities and NaN do not widen the columns.
+        self.width = max([1, *(len(self._text(v)) for v in shown.tolist())])
 
     def _choose(self, shown: np.ndarray, wide: np.ndarray) -> None:
         high, low = float(shown.max()), float(shown.min())
@@ -144,9 +139,6 @@ class Formatter:
         if not self.integral:
             return f"{value:.{_options.precision}f}"
         return f"{value:.0f}." if math.isfinite(value) else str(value)
-
-    def _natural(self, value: float) -> int:
-        return len(self._text(value))
 
     def __call__(self, value) -> str:
         text = self._text(value) if self.floating else str(value)
@@ -170,7 +162,7 @@ def _row(array: np.ndarray, indent: int, summary: bool, formatter: Formatter) ->
     per_line = max(1, (_options.linewidth - indent) // (formatter.width + 2))
     n = _options.edgeitems
     if summary and not n:
-        words = [" ..."]
+        words = ["..."]
     elif summary and array.size > 2 * n:
         words = [formatter(v) for v in array[:n].tolist()]
         words.append(" ...")
@@ -227,7 +219,8 @@ def tensor_text(self, *, tensor_contents=None) -> str:
     prefix = "tensor("
     array = value_of(self)
     suffixes = []
-    if array.size == 0 and array.shape != (0,):
+    hidden = array.size > _options.threshold and not _options.edgeitems
+    if hidden or array.size == 0 and array.shape != (0,):
         suffixes.append(f"size={tuple(self.shape)}")
     if not _has_default_dtype(self):
         suffixes.append(f"dtype={self.dtype!r}")
