@@ -7,9 +7,9 @@ import importlib.util
 import derived
 import pytest
 
-import flatgrad as fg
+from flatgrad.graph.op import PUBLIC
 
-ALL = list(fg.PUBLIC.values())
+ALL = list(PUBLIC.values())
 DIFFERENTIABLE = [p for p in ALL if p.differentiable]
 
 

@@ -6,8 +6,11 @@ from . import workloads
 
 
 class Forward:
-    params = [workloads.NAMES, ["never", "always"]]
-    param_names = ["workload", "compile"]
+    params = (workloads.NAMES, ("never", "always"))
+    param_names = (
+        "workload",
+        "compile",
+    )
 
     def setup(self, workload, compile):
         self.tensors = workloads.prepared(workload, compile)

@@ -4,7 +4,7 @@ import numpy as np
 
 import flatgrad as fg
 
-NAMES = ["chain", "logistic", "network", "logsumexp"]
+NAMES = ("chain", "logistic", "network", "logsumexp")
 
 
 def inputs(name: str) -> list[np.ndarray]:

@@ -4,8 +4,8 @@ import flatgrad as fg
 
 
 class Call:
-    params = [["never", "always"]]
-    param_names = ["compile"]
+    params = (("never", "always"),)
+    param_names = ("compile",)
 
     def setup(self, compile):
         fg.set_compile(compile)

@@ -1,4 +1,4 @@
-"""Compiling: cold, and warm from disk. Each sample is a fresh process with its own cache directory."""
+"""Compiling: cold, and warm from disk. Each sample is a fresh process with a cache of its own."""
 
 import os
 import subprocess
@@ -33,8 +33,8 @@ def first_evaluation(operations: int, directory: str) -> float:
 
 
 class Compile:
-    params = [[1, 10, 50]]
-    param_names = ["operations"]
+    params = ((1, 10, 50),)
+    param_names = ("operations",)
     timeout = 300
 
     def track_cold(self, operations):

@@ -4,8 +4,8 @@ import flatgrad as fg
 
 
 class Record:
-    params = [["unary", "binary", "number", "view", "reduction", "matmul"]]
-    param_names = ["operation"]
+    params = (("unary", "binary", "number", "view", "reduction", "matmul"),)
+    param_names = ("operation",)
 
     def setup(self, operation):
         x = fg.ones((8, 8), requires_grad=True)

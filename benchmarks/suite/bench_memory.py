@@ -6,8 +6,11 @@ from . import workloads
 
 
 class Memory:
-    params = [workloads.NAMES, ["never", "always"]]
-    param_names = ["workload", "compile"]
+    params = (workloads.NAMES, ("never", "always"))
+    param_names = (
+        "workload",
+        "compile",
+    )
 
     def teardown(self, workload, compile):
         fg.set_compile("auto")

@@ -8,8 +8,11 @@ from . import workloads
 
 
 class ForwardBackward:
-    params = [workloads.NAMES, ["never", "always"]]
-    param_names = ["workload", "compile"]
+    params = (workloads.NAMES, ("never", "always"))
+    param_names = (
+        "workload",
+        "compile",
+    )
 
     def setup(self, workload, compile):
         self.tensors = workloads.prepared(workload, compile)
