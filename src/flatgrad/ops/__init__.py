@@ -1,15 +1,36 @@
 """Every operation, declared once. Importing this package fills the registry and Tensor's methods."""
 
 from ..graph.op import PUBLIC, REGISTRY
-from . import contraction, creation, elementwise, movement, reduction, scan
+from . import (
+    contraction,
+    counting,
+    creation,
+    elementwise,
+    logic,
+    movement,
+    operators,
+    reduction,
+    scan,
+    selection,
+    sorting,
+    statistics,
+    transcendental,
+)
 
 __all__ = [
     "PUBLIC",
     "REGISTRY",
     "contraction",
+    "counting",
     "creation",
     "elementwise",
+    "logic",
     "movement",
+    "operators",
     "reduction",
     "scan",
+    "selection",
+    "sorting",
+    "statistics",
+    "transcendental",
 ]

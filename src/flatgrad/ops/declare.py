@@ -7,14 +7,16 @@ the public function, whose ``.op`` is the record. See CONTRIBUTING.md, "Add an o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import dtypes
 from ..graph.dtypes import BOOL, DType, combine, of_number, promote_types
+from ..graph.modes import modes
 from ..graph.node import Node, const
-from ..graph.op import Op, Public, publish, register
+from ..graph.op import PUBLIC, BadCall, Op, Public, publish, register
 from ..graph.shapes import broadcast
 from ..tensor import Tensor, assign, late, make, node_of, record, wrap
 
@@ -92,17 +94,18 @@ def to_float(dtype: DType) -> DType:
 
 
 class Gate:
-    """A partial derivative that is 1 where `condition` holds and 0 elsewhere, even against NaN."""
+    """A partial derivative that is `partial` where `condition` holds and 0 elsewhere, even against NaN."""
 
-    __slots__ = ("condition",)
+    __slots__ = ("condition", "partial")
 
-    def __init__(self, condition: Tensor):
+    def __init__(self, condition: Tensor, partial: Tensor | float = 1):
         self.condition = condition
+        self.partial = partial
 
     def __rmul__(self, g: Tensor) -> Tensor:
-        from .elementwise import where
+        from .selection import select
 
-        return where(self.condition, g, 0.0)
+        return select(self.condition, scaled(g, self.partial), 0.0)
 
 
 def scaled(g: Tensor, partial) -> Tensor:
@@ -114,6 +117,10 @@ def scaled(g: Tensor, partial) -> Tensor:
             return g
         if partial == -1:
             return -g
+        if partial == 0:
+            from .creation import zeros_of
+
+            return zeros_of(node_of(g))
     return g * partial
 
 
@@ -213,13 +220,13 @@ def elementwise(
     kinks: str = "",
     edges: tuple = (),
     doc: str = "",
-    names: tuple | None = None,
     methods: tuple | None = None,
     ufuncs: tuple = (),
     torch: str | None = "",
     samples: Callable | None = None,
     errors: Callable | None = None,
     inplace: bool = True,
+    public: bool = True,
     pullback: Callable | None = None,
     pushforward: Callable | None = None,
 ):
@@ -241,8 +248,8 @@ def elementwise(
         no derivative.
     rule : str
         How dtypes combine: see ``elementwise_dtypes``.
-    names : tuple of str, optional
-        Parameter names, default ``("input", "other", ...)``.
+    public : bool
+        False leaves the public face to a ``@composite(op=...)`` with more arguments.
     ufuncs : tuple
         NumPy ufuncs that record as this.
     torch : str or None
@@ -313,6 +320,8 @@ def elementwise(
             return y if out is None else into(name, y, out)
 
     _dress(function, name, op, doc, kinks)
+    if not public:
+        return function
     if methods is None:
         methods = (name,)
     finish(
@@ -323,13 +332,18 @@ def elementwise(
             methods,
             tuple(ufuncs),
             samples,
-            errors,
+            errors or (_operand_errors if arity == 2 else None),
             name if torch == "" else torch,
             differentiable,
         ),
-        inplace=inplace and rule in ("promote", "float", "number", "integer"),
+        inplace=inplace and rule != "where",
     )
     return function
+
+
+def _operand_errors():
+    yield BadCall((np.ones((2, 3), np.int64), np.ones(2, np.int64)), ShapeError, "do not broadcast")
+    yield BadCall((np.ones(2, np.int64), "x"), ArgumentError, "argument 1 must be a Tensor")
 
 
 def apply_elementwise(op: Op, rule: str, args: tuple) -> Tensor:
@@ -361,7 +375,7 @@ def into(name: str, result: Tensor, out: Tensor) -> Tensor:
 
     if not isinstance(out, Tensor):
         raise ArgumentError(f"{name}: out must be a Tensor, got {type(out).__name__}")
-    if result._node.requires_grad or out.requires_grad:
+    if modes.grad and (result._node.requires_grad or out.requires_grad):
         raise ArgumentError(
             f"{name}: out=... arguments don't support automatic differentiation, but one of the "
             "arguments requires grad; call it without out"
@@ -403,6 +417,16 @@ def inplace_method(name: str, function: Callable) -> Callable:
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"In-place :func:`flatgrad.{name}`. Returns the tensor."
     return method
+
+
+def alias(name: str, *others: str) -> None:
+    """Publish the function `name` under `others` too, with the same methods, samples and errors."""
+    known = PUBLIC[name]
+    inplace = hasattr(Tensor, name + "_")
+    for other in others:
+        methods = (other,) if known.methods else ()
+        torch = known.torch and other
+        finish(replace(known, name=other, methods=methods, numpy=(), torch=torch), inplace=inplace)
 
 
 def composite(
