@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ..graph.node import PROJ, Node
-from ..tensor import Tensor, wrap
+from ..errors import GradientError
+from ..graph.node import FREED, INFERENCE, LEAF, PROJ, Node, placeholder
+from ..graph.op import Op
+from ..tensor import Tensor, late, wrap
+from .trace import depends_on, quiet
 
 __all__ = ["differentiable_order", "pullback"]
 
@@ -38,7 +41,9 @@ def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a if b is None else a + b
 
 
-def pullback(outputs, inputs, cotangents, visit=None) -> list[Tensor | None]:
+def pullback(
+    outputs, inputs, cotangents, *, visit=None, check=None, saved=None, handles=None
+) -> list[Tensor | None]:
     """Cotangents of `inputs` given those of `outputs`, as newly recorded graph.
 
     Parameters
@@ -47,23 +52,34 @@ def pullback(outputs, inputs, cotangents, visit=None) -> list[Tensor | None]:
     cotangents : sequence of (Tensor or None)
         One an output, of its shape and dtype; None is zero.
     visit : callable, optional
-        ``visit(node, g) -> g`` sees each node's whole cotangent before its rule runs
-        (hooks, anomaly detection).
+        ``visit(node, g) -> g`` sees each node's whole cotangent before its rule runs (hooks).
+    check : callable, optional
+        ``check(node, grads)`` sees what each rule returned (anomaly detection).
+    saved : list, optional
+        Filled with the nodes whose rule needed values of the forward pass.
+    handles : dict, optional
+        Tensors that the rules get in place of nodes (placeholders, while a pullback is traced).
 
     Returns
     -------
     list of (Tensor or None)
         One an input; None where no derivative reaches it.
+
+    Raises
+    ------
+    GradientError
+        If a rule on the way needs values that an earlier backward has let go.
     """
     wanted = set(inputs)
     order = differentiable_order(outputs)
-    reaching = _reaching(order, wanted)
+    reaching, through = _reaching(order, wanted)
     cots: dict[Node, Tensor | list] = {}
     for node, g in zip(outputs, cotangents, strict=True):
         if g is not None and node in reaching:
             cots[node] = add(cots.get(node), g)
     done: dict[Node, Tensor | None] = {}
-    handles: dict[Node, Tensor] = {}
+    if handles is None:
+        handles = {}
     for node in reversed(order):
         g = cots.pop(node, None)
         if g is None or node not in reaching:
@@ -72,20 +88,57 @@ def pullback(outputs, inputs, cotangents, visit=None) -> list[Tensor | None]:
             g = visit(node, g)
         if node in wanted:
             done[node] = g
-        if node.inputs and node.op.differentiable:
-            _apply_rule(node, g, cots, reaching, handles)
+        if node not in through:
+            continue
+        if node.op is PROJ:
+            _collect(node, g, cots)
+            continue
+        if node.mark & FREED:
+            raise GradientError(freed_message(node))
+        grads = _apply_rule(node, g, handles)
+        if check is not None:
+            check(node, grads)
+        if saved is not None and _used_values(node, g, grads, handles):
+            saved.append(node)
+        for source, grad in zip(node.inputs, grads, strict=True):
+            if grad is not None and source in reaching:
+                cots[source] = add(cots.get(source), grad)
     return [done.get(node) for node in inputs]
 
 
-def _reaching(order, wanted) -> set[Node]:
-    reaching = set()
+def freed_message(node: Node) -> str:
+    where = f", recorded at {node.where}," if node.where else ""
+    return (
+        f"backward: Trying to backward through the graph a second time: the values that the derivative "
+        f"of {node.op.name}{where} needs were freed by the first backward() or grad(); pass "
+        "retain_graph=True to the first call, or compute the outputs anew"
+    )
+
+
+def _reaching(order, wanted) -> tuple[set[Node], set[Node]]:
+    """The nodes that lead to a wanted one, and those of them whose rules must run."""
+    reaching, through = set(), set()
     for node in order:
-        if node in wanted or any(s in reaching for s in node.inputs):
-            reaching.add(node)
-    return reaching
+        if any(s in reaching for s in node.inputs) and node.op is not LEAF:
+            through.add(node)
+        elif node.mark & FREED and not node.inputs and node not in wanted:
+            through.add(node)  # its inputs are forgotten: they may have led there
+        elif node not in wanted:
+            continue
+        reaching.add(node)
+    return reaching, through
 
 
-def _handle(node: Node, handles: dict) -> Tensor:
+def _collect(node: Node, g: Tensor, cots: dict) -> None:
+    """One output's cotangent joins the list of those of the whole node."""
+    whole = node.inputs[0]
+    parts = cots.get(whole)
+    if parts is None:
+        parts = cots[whole] = [None] * len(whole.shape)
+    parts[node.attrs[0]] = add(parts[node.attrs[0]], g)
+
+
+def handle(node: Node, handles: dict) -> Tensor:
     """A tensor for `node` that leaves the user's own handle on it alone."""
     t = handles.get(node)
     if t is None:
@@ -96,30 +149,66 @@ def _handle(node: Node, handles: dict) -> Tensor:
     return t
 
 
-def _apply_rule(node: Node, g, cots: dict, reaching: set, handles: dict) -> None:
-    if node.op is PROJ:
-        whole = node.inputs[0]
-        parts = cots.get(whole)
-        if parts is None:
-            parts = cots[whole] = [None] * whole.op.outputs
-        parts[node.attrs[0]] = add(parts[node.attrs[0]], g)
-        return
-    inputs = [_handle(s, handles) for s in node.inputs]
-    if node.op.outputs > 1:
-        out = tuple(_projections(node))
-        g = tuple(g)
-    else:
-        out = _handle(node, handles)
-    if node.op.arity < 0:
-        grads = node.op.pullback(g, out, tuple(inputs), *node.attrs)
-    else:
-        grads = node.op.pullback(g, out, *inputs, *node.attrs)
-    for source, grad in zip(node.inputs, grads, strict=True):
-        if grad is not None and source in reaching:
-            cots[source] = add(cots.get(source), grad)
-
-
-def _projections(node: Node):
+def output_handles(node: Node, handles: dict):
+    """What a rule gets as ``out``: a tensor, or a tuple of them."""
+    if node.op.outputs == 1:
+        return handle(node, handles)
+    whole = handles[node]._node if node in handles else node
+    out = []
     for k, (shape, dtype) in enumerate(zip(node.shape, node.dtype, strict=True)):
-        requires = node.requires_grad and dtype.is_differentiable
-        yield wrap(Node(PROJ, (node,), (k,), shape, dtype, requires))
+        requires = whole.requires_grad and dtype.is_differentiable
+        out.append(wrap(Node(PROJ, (whole,), (k,), shape, dtype, requires)))
+    return tuple(out)
+
+
+def _apply_rule(node: Node, g, handles: dict) -> tuple:
+    inputs = [handle(s, handles) for s in node.inputs]
+    out = output_handles(node, handles)
+    if node.op.outputs != 1:
+        g = tuple(g)
+    return run_rule(node.op, g, out, inputs, node.attrs)
+
+
+def run_rule(op: Op, g, out, inputs, attrs) -> tuple:
+    """The op's pullback, in its calling convention."""
+    if op.pullback is None:
+        raise GradientError(
+            f"backward: {op.name} has no derivative; detach() its inputs, or write an "
+            "autograd.Function with a backward of your own"
+        )
+    if op.arity < 0:
+        return op.pullback(g, out, tuple(inputs), *attrs)
+    return op.pullback(g, out, *inputs, *attrs)
+
+
+def _used_values(node: Node, g, grads, handles: dict) -> bool:
+    """Whether the rule's results depend on values of the forward pass, and not on `g` alone."""
+    if node.op.kind == "custom":
+        return True  # what it saved is its context's to free
+    given = g if type(g) is list else (g,)
+    stop = {t._node for t in given if t is not None}
+    saved = {handles[s]._node for s in node.inputs}
+    saved.add(handles[node]._node if node in handles else node)
+    return depends_on([t._node for t in grads if t is not None], saved - stop, stop)
+
+
+def saves(op: Op, nodes: tuple, attrs: tuple) -> list[Node]:
+    """Those of `nodes` whose values the rule of ``op(nodes)`` needs, found by running it on placeholders."""
+    with quiet():
+        cuts = [placeholder(k, n.shape, n.dtype, n.requires_grad) for k, n in enumerate(nodes)]
+        infer_from = (tuple(cuts),) if op.arity < 0 else cuts
+        shape, dtype = op.infer(*infer_from, *attrs)
+        whole = Node(op, tuple(cuts), attrs, shape, dtype, True)
+        handles = {n: wrap(n) for n in cuts}
+        if op.outputs == 1:
+            handles[whole] = wrap(placeholder(-1, shape, dtype))
+            g = wrap(placeholder(-2, shape, dtype))
+        else:
+            handles[whole] = wrap(placeholder(-1, shape, dtype, True))
+            g = [wrap(placeholder(-2 - k, *sd)) for k, sd in enumerate(zip(shape, dtype, strict=True))]
+        grads = _apply_rule(whole, g, handles)
+        roots = [t._node for t in grads if t is not None]
+        return [n for n, cut in zip(nodes, cuts, strict=True) if depends_on(roots, {cut}, set())]
+
+
+late.saves = saves
