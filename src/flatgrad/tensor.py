@@ -403,6 +403,7 @@ WITH_DATA = register(
         numpy=lambda x, data: data,
         pullback=lambda g, out, x, data: (g, None),
         pushforward=lambda ts, out, x, data: ts[0],
+        loop=1,
         doc="The value of the second input with the derivative of the first (writes through .data).",
     )
 )

@@ -12,6 +12,7 @@ never overlap (lower/plan.py).
 from __future__ import annotations
 
 import struct
+from contextlib import contextmanager
 
 from llvmlite import ir as L
 
@@ -396,14 +397,36 @@ EXPRESSIONS = {
 }
 
 
-def kernel(program: ir.Program):
-    """A Numba intrinsic ``kernel((x0, ..., y0, ..., arena))`` that runs `program`."""
+_offers: dict[str, ir.Program] = {}
+
+
+@contextmanager
+def offered(digest: str, program: ir.Program):
+    """While the module that says ``kernel_named(digest)`` is compiled: these are its loops."""
+    _offers[digest] = program
+    try:
+        yield
+    finally:
+        del _offers[digest]
+
+
+def kernel_named(digest: str):
+    """The intrinsic of the program that is being compiled under this name (see ``offered``).
+
+    A module that is loaded from the disk cache never asks for the loops: its machine code is there.
+    """
+    return kernel(lambda: _offers[digest])
+
+
+def kernel(loops):
+    """A Numba intrinsic ``run((x0, ..., y0, ..., arena))``; ``loops()`` gives the program."""
     from numba import types
     from numba.extending import intrinsic
 
     @intrinsic
     def run(typingctx, arrays):
         def codegen(context, builder, signature, args):
+            program = loops()
             arrays_type = signature.args[0]
             data = []
             for k, kind in enumerate(arrays_type.types):

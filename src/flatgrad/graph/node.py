@@ -40,6 +40,8 @@ class Node:
         The user's ``file:line``, kept under anomaly detection.
     hooks : list of callable or None
         Called with the node's whole cotangent while differentiating (``Tensor.register_hook``).
+    program : Program or None
+        What computed the value (for ``fg.explain``).
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Node:
         "inputs",
         "mark",
         "op",
+        "program",
         "requires_grad",
         "shape",
         "value",
@@ -69,6 +72,7 @@ class Node:
         self.mark = 0
         self.where = None
         self.hooks = None
+        self.program = None
 
     @property
     def held(self) -> bool:

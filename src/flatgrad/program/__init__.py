@@ -2,10 +2,12 @@
 
 from ..tensor import late
 from .evaluate import evaluate, flush
+from .explain import explain
 from .interpret import run
+from .tiers import get_compile, set_compile
 
 late.evaluate = evaluate
 late.flush = flush
 late.run = run
 
-__all__ = ["evaluate", "flush"]
+__all__ = ["evaluate", "explain", "flush", "get_compile", "run", "set_compile"]

@@ -1,10 +1,17 @@
-"""From pending nodes to values."""
+"""From pending nodes to values: find the program of the pending graph's signature, and run it.
+
+A signature is the graph's structure: operations, attributes, wiring, shapes and dtypes of what is
+known, and what is wanted. Numbers of the user's text (``3 * x``) are part of it until they are seen to
+change; from then on they are inputs.
+"""
 
 from __future__ import annotations
 
 from ..graph.modes import modes
-from ..graph.node import Node, toposort
+from ..graph.node import CONST, FREED, Node, toposort
+from ..tensor import take_demanded
 from . import interpret
+from .tiers import program_for
 
 
 def _known(node: Node) -> bool:
@@ -16,14 +23,46 @@ def evaluate(nodes) -> None:
     roots = [n for n in nodes if n.value is None]
     if not roots:
         return
+    roots += take_demanded()
     order = toposort(roots, stop=_known)
-    values = {n: n.value for n in order if n.value is not None}
-    interpret.run(order, values)
-    keep = set(roots)
-    for node in order:
-        if node.value is None and (node in keep or node.held):
-            settle(node, values[node])
+    wanted = set(roots)
+    key, inputs, numbers, outputs = signature(order, wanted)
+    program = program_for(key)
+    results = program.run(order, inputs, numbers, outputs)
+    for node, value in zip(outputs, results, strict=True):
+        settle(node, value)
+        node.program = program
     modes.pending = 0
+
+
+def signature(order, wanted):
+    """(key, known nodes, number nodes, wanted nodes) of a pending graph in topological order."""
+    key: list = []
+    inputs: list[Node] = []
+    numbers: list[Node] = []
+    outputs: list[Node] = []
+    at: dict[Node, int] = {}
+    for k, node in enumerate(order):
+        at[node] = k
+        if node.value is not None:
+            if node.op is CONST:
+                numbers.append(node)
+                key.append((None, node.dtype, node.shape))
+            else:
+                inputs.append(node)
+                key.append((node.dtype, node.shape))
+            continue
+        wire = tuple([at[s] for s in node.inputs])
+        holder = node.holder
+        if node in wanted or (
+            holder is not None and (t := holder()) is not None and t._node is node
+        ):
+            if node.op.outputs == 1:
+                outputs.append(node)
+                key.append((node.op, node.attrs, wire, True))
+                continue
+        key.append((node.op, node.attrs, wire))
+    return tuple(key), inputs, numbers, outputs
 
 
 def flush(node: Node) -> None:
@@ -40,5 +79,5 @@ def flush(node: Node) -> None:
 def settle(node: Node, value) -> None:
     """Store a value; a node that derivatives don't flow through lets its history go."""
     node.value = value
-    if not node.requires_grad or node.op.kind == "leaf":
+    if not node.requires_grad or node.mark & FREED or node.op.kind == "leaf":
         node.inputs = ()

@@ -1,0 +1,284 @@
+"""From a graph to something that runs: compiled segments, and library nodes between them.
+
+Nodes whose kind has loops are compiled; a library routine without a compiled form (a
+decomposition) runs in NumPy between two compiled segments. Most programs are one segment.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+
+from ..errors import CompileError
+from ..graph.node import CONST, PROJ, Graph, Node, placeholder
+from ..graph.op import Op
+from ..lower import ir, lower
+from ..lower.lowering import LOWERABLE
+from ..lower.plan import ALIGN, lower_bound
+from .cache import compile_function
+
+_compiling = threading.RLock()
+
+MODULE = '''"""A flatgrad program: these loops, printed to LLVM inside ``run`` and jitted by Numba.
+
+{comment}
+"""
+from numba import njit
+from flatgrad.emit.llvm import kernel_named
+
+run = kernel_named("{digest}")
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def program({names}):
+    return run(({names}))
+'''
+
+
+class Segment:
+    """One flat compiled function with its arena."""
+
+    def __init__(self, graph: Graph):
+        self.loops = lower(graph)
+        self.source = _readable(self.loops)
+        self.arenas: list = []
+        self.function = None
+        self.from_disk = False
+        self.outputs = [(b.shape, b.dtype.np) for b in self.loops.outputs]
+
+    def compile(self) -> None:
+        """Jit the loops (or load them from the disk cache).
+
+        Under ``NUMBA_DISABLE_JIT=1`` the readable source runs as plain Python.
+        """
+        import hashlib
+
+        import numba
+
+        from ..emit import blas, llvm
+
+        blas.provide_symbols()
+        if numba.config.DISABLE_JIT:
+            namespace: dict = {}
+            exec(compile(self.source, "<flatgrad program>", "exec"), namespace)
+            self.function = namespace["program"]
+            return
+        names = ", ".join([b.name for b in (*self.loops.inputs, *self.loops.outputs)] + ["arena"])
+        digest = hashlib.sha256(self.source.encode()).hexdigest()
+        text = MODULE.format(comment=_comment(self.source), digest=digest, names=names)
+        with llvm.offered(digest, self.loops):
+            self.function, self.from_disk = compile_function(
+                text, "program", "program", self._signature()
+            )
+
+    def _signature(self) -> tuple:
+        from numba import types
+        from numba.np.numpy_support import from_dtype
+
+        arrays = [
+            types.Array(from_dtype(b.dtype.np), len(b.shape), "C")
+            for b in (*self.loops.inputs, *self.loops.outputs)
+        ]
+        return (*arrays, types.Array(types.uint8, 1, "C"))
+
+    def __call__(self, inputs: list) -> list:
+        """Run on arrays (C-contiguous, writable); returns fresh outputs."""
+        out = [np.empty(shape, dtype) for shape, dtype in self.outputs]
+        try:
+            arena = self.arenas.pop()
+        except IndexError:
+            arena = aligned(self.loops.arena_bytes)
+        code = self.function(*inputs, *out, arena)
+        self.arenas.append(arena)
+        if code:
+            raise self.loops.checks[code - 1]()
+        return out
+
+
+def aligned(size: int) -> np.ndarray:
+    """`size` bytes that start at a multiple of ALIGN."""
+    memory = np.empty(size + ALIGN, np.uint8)
+    start = -memory.ctypes.data % ALIGN
+    return memory[start : start + size]
+
+
+def _readable(loops: ir.Program) -> str:
+    from ..emit.python import source
+
+    return source(loops)
+
+
+def _comment(source: str) -> str:
+    return source.replace("\\", "\\\\").replace('"""', "'''")
+
+
+class Host:
+    """A library node that NumPy runs."""
+
+    def __init__(self, node: Node):
+        self.op: Op = node.op
+        self.attrs = node.attrs
+        self.dtype = node.dtype
+
+    def __call__(self, arrays: list):
+        op = self.op
+        with np.errstate(all="ignore"):
+            if op.arity < 0:
+                result = op.numpy(tuple(arrays), *self.attrs)
+            else:
+                result = op.numpy(*arrays, *self.attrs)
+        if op.outputs != 1:
+            return [tuple(plain(np.asarray(r)) for r in result)]
+        return [plain(np.asarray(result, dtype=self.dtype.np))]
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """`array` as compiled code wants it: contiguous, aligned, writable."""
+    return array if array.flags.carray else array.copy(order="C")
+
+
+class Compiled:
+    """A graph as a list of steps over numbered values."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.steps: list = []  # (segment or host, input slots, output slots)
+        started = time.perf_counter()
+        with _compiling:
+            self._assemble()
+            self.lower_seconds = time.perf_counter() - started
+            for segment in self.segments:
+                segment.compile()
+        self.compile_seconds = time.perf_counter() - started
+
+    @property
+    def segments(self) -> list[Segment]:
+        return [step for step, _, _ in self.steps if type(step) is Segment]
+
+    @property
+    def from_disk(self) -> bool:
+        return all(s.from_disk for s in self.segments)
+
+    @property
+    def source(self) -> str:
+        """The readable loops, as Python that Numba can jit."""
+        return "\n\n".join(s.source for s in self.segments)
+
+    @property
+    def memory(self) -> dict:
+        """Bytes: inputs, outputs, the arena, and the least arena that lifetimes allow."""
+        segments = self.segments
+        return {
+            "inputs": _bytes(self.graph.inputs),
+            "outputs": _bytes(dict.fromkeys(self.graph.outputs)),
+            "arena": sum(s.loops.arena_bytes for s in segments),
+            "lower_bound": sum(lower_bound(s.loops.body) for s in segments),
+        }
+
+    def _assemble(self) -> None:
+        level = _levels(self.graph)
+        slots: dict[Node, int] = {n: k for k, n in enumerate(self.graph.inputs)}
+        outputs = set(self.graph.outputs)
+        for stage in range(max(level.values(), default=0) + 1):
+            members = [
+                n
+                for n in self.graph.order
+                if level[n] == stage and n.op.kind != "input" and (n.op is not CONST or n in outputs)
+            ]
+            if stage % 2:
+                for node in members:
+                    self._host(node, slots)
+            elif members:
+                self._segment(members, level, outputs, slots)
+        self.count = len(slots)
+        self.results = [slots[n] for n in self.graph.outputs]
+
+    def _host(self, node: Node, slots: dict) -> None:
+        if node.op is PROJ:
+            self.steps.append((_pick(node.attrs[0]), [slots[node.inputs[0]]], [len(slots)]))
+        else:
+            self.steps.append((Host(node), [slots[s] for s in node.inputs], [len(slots)]))
+        slots[node] = len(slots)
+
+    def _segment(self, members, level, outputs, slots) -> None:
+        """Compile `members`: values of earlier stages come in, what later ones read goes out."""
+        inside = set(members)
+        known: dict[Node, Node] = {}
+        for node in members:
+            for s in node.inputs:
+                if s not in inside and s not in known and s.op is not CONST:
+                    known[s] = placeholder(len(known), s.shape, s.dtype)
+        mapping: dict[Node, Node] = dict(known)
+        for node in members:
+            for s in node.inputs:
+                mapping.setdefault(s, s)
+            mapping[node] = Node(
+                node.op, tuple(mapping[s] for s in node.inputs), node.attrs, node.shape, node.dtype
+            )
+        wanted = [
+            n
+            for n in members
+            if n in outputs or any(level.get(r, -1) > level[n] for r in self._readers(n))
+        ]
+        wanted = [n for n in wanted if n not in slots]
+        if not wanted:
+            return
+        graph = Graph(tuple(known.values()), tuple(mapping[n] for n in wanted))
+        start = len(slots)
+        self.steps.append(
+            (
+                Segment(graph),
+                [slots[s] for s in known],
+                list(range(start, start + len(wanted))),
+            )
+        )
+        for node in wanted:
+            slots[node] = len(slots)
+
+    def _readers(self, node: Node):
+        if not hasattr(self, "_read_by"):
+            self._read_by: dict = {}
+            for n in self.graph.order:
+                for s in n.inputs:
+                    self._read_by.setdefault(s, []).append(n)
+        return self._read_by.get(node, ())
+
+    def __call__(self, arrays: list) -> list:
+        """Values of the graph's outputs for arrays of its inputs' shapes and dtypes."""
+        arrays = [a if a.flags.carray else a.copy(order="C") for a in arrays]
+        if len(self.steps) == 1:
+            step, inputs, outs = self.steps[0]
+            made = step([arrays[k] for k in inputs])
+            first = outs[0]
+            return [made[k - first] if k >= first else arrays[k] for k in self.results]
+        values = arrays + [None] * (self.count - len(arrays))
+        for step, inputs, outs in self.steps:
+            for k, value in zip(outs, step([values[k] for k in inputs]), strict=True):
+                values[k] = value
+        return [values[k] for k in self.results]
+
+
+def _pick(index: int):
+    return lambda arrays: [arrays[0][index]]
+
+
+def _bytes(nodes) -> int:
+    return sum(int(np.prod(n.shape, dtype=np.int64)) * n.dtype.itemsize for n in nodes)
+
+
+def _levels(graph: Graph) -> dict[Node, int]:
+    """Even stages are compiled, odd ones run in NumPy; each node as early as its inputs allow."""
+    level: dict[Node, int] = {}
+    for node in graph.order:
+        before = max((level[s] for s in node.inputs), default=0)
+        if node.op.kind in ("input", "const"):
+            level[node] = 0
+        elif node.op.kind in LOWERABLE:
+            level[node] = before + before % 2
+        elif node.op.kind in ("library", "gather", "scatter", "proj"):
+            level[node] = before if before % 2 else before + 1
+        else:
+            raise CompileError(f"build: a node of kind {node.op.kind!r} cannot be compiled")
+    return level
