@@ -21,6 +21,8 @@ from .graph.dtypes import (
 from .graph.dtypes import DType as dtype
 from .graph.dtypes import bool_ as bool
 from .graph.op import PUBLIC as _PUBLIC
+from .program import explain, get_compile, set_compile
+from .program.cache import cache
 from .tensor import Size, Tensor
 
 float, double, short, int, long = float32, float64, int16, int32, int64
