@@ -1,0 +1,23 @@
+"""Vectorisable scalar functions, written once as loop-IR expressions for float32 and float64.
+
+``FUNCTIONS`` maps a name to its `Definition`; ``expand("exp", (x,))`` is the expression to put in place of
+``ir.call("exp", x)``. The same formula is printed for Numba and for C99, so both give the same bits.
+Imports ``graph`` and ``lower`` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...lower.ir import Expr
+from . import exponential, hyperbolic, power, special, trigonometric  # noqa: F401  (their definitions enter the table)
+from .table import FUNCTIONS, Definition
+
+__all__ = ["FUNCTIONS", "Definition", "expand"]
+
+
+def expand(name: str, args: Sequence[Expr]) -> Expr:
+    """The expression of function `name` at `args`, all of one dtype (float32 or float64)."""
+    definition = FUNCTIONS[name]
+    assert len(args) == definition.arity, f"{name} takes {definition.arity} arguments, got {len(args)}"
+    return definition.build(*args)

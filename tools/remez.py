@@ -1,0 +1,184 @@
+"""Compute the polynomial coefficients of flatgrad's scalar functions and print them as a Python module.
+
+    python tools/remez.py > src/flatgrad/emit/mathlib/coefficients.py
+
+Each entry is a weighted minimax polynomial, found by the Remez exchange on a dense Chebyshev grid in
+60-digit arithmetic: the largest ``|weight(x) * (p(x) - f(x))|`` over the interval is least. The achieved
+error is printed next to each tuple as a power of two. Needs mpmath only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mpmath as mp
+
+mp.mp.dps = 60
+GRID = 1200
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One polynomial: ``sum(c[i] * x**i)`` near `function` on [low, high], relative to 1/weight."""
+
+    name: str
+    function: Callable
+    weight: Callable
+    low: object
+    high: object
+    degree: dict  # dtype name -> degree
+
+
+def remez(function, weight, low, high, degree):
+    """Coefficients, lowest power first, and the largest weighted error on the grid."""
+    low, high = mp.mpf(low), mp.mpf(high)
+    points = [
+        (low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (2 * i + 1) / (2 * GRID))
+        for i in range(GRID)
+    ]
+    values = [function(x) for x in points]
+    weights = [weight(x) for x in points]
+    count = degree + 2
+    chosen = [round(i * (GRID - 1) / (count - 1)) for i in range(count)]
+    for _ in range(40):
+        matrix = mp.matrix(count, count)
+        right = mp.matrix(count, 1)
+        for row, at in enumerate(chosen):
+            for power in range(degree + 1):
+                matrix[row, power] = points[at] ** power
+            matrix[row, degree + 1] = (-1) ** row / weights[at]
+            right[row] = values[at]
+        solution = mp.lu_solve(matrix, right)
+        coefficients = [solution[i] for i in range(degree + 1)]
+        errors = [
+            w * (mp.polyval(coefficients[::-1], x) - v)
+            for x, v, w in zip(points, values, weights, strict=True)
+        ]
+        extrema = _alternation(errors, count)
+        largest = max(abs(e) for e in errors)
+        if len(extrema) < count or largest <= abs(solution[degree + 1]) * mp.mpf("1.0005"):
+            break
+        chosen = extrema
+    return coefficients, largest
+
+
+def _alternation(errors, count):
+    """Indices of the largest error in each run of one sign, `count` neighbouring ones of them."""
+    runs = []
+    for i, e in enumerate(errors):
+        if runs and (errors[runs[-1]] > 0) == (e > 0):
+            if abs(e) > abs(errors[runs[-1]]):
+                runs[-1] = i
+        else:
+            runs.append(i)
+    while len(runs) > count:
+        runs.pop(0 if abs(errors[runs[0]]) < abs(errors[runs[-1]]) else -1)
+    return runs
+
+
+def _series_safe(function, limit):
+    """`function` with its removable singularity at 0 replaced by the value `limit`."""
+    return lambda x: limit if abs(x) < mp.mpf(10) ** -25 else function(x)
+
+
+SQRT_HALF = mp.sqrt(mp.mpf(1) / 2)
+S_MAX = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)
+
+
+def fits():
+    third = mp.mpf(1) / 3
+    yield Fit(
+        "exp",  # exp(r) = 1 + r + r^2 q(r)
+        _series_safe(lambda r: (mp.expm1(r) - r) / r**2, mp.mpf("0.5")),
+        lambda r: r * r + mp.mpf("1e-3"),
+        "-0.3475",
+        "0.3475",
+        {"float32": 4, "float64": 9},
+    )
+    yield Fit(
+        "expm1",  # exp(r) - 1 = r + r^2 q(r)
+        _series_safe(lambda r: (mp.expm1(r) - r) / r**2, mp.mpf("0.5")),
+        lambda r: abs(r) + mp.mpf("0.02"),
+        "-0.3475",
+        "0.3475",
+        {"float32": 5, "float64": 10},
+    )
+    yield Fit(
+        "log_f",  # log(1 + f) = f - f^2/2 + f^3 p(f)
+        _series_safe(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3, third),
+        lambda f: f * f + mp.mpf("1e-3"),
+        SQRT_HALF - 1,
+        mp.sqrt(2) - 1,
+        {"float32": 8},
+    )
+    yield Fit(
+        "log_s",  # 2 atanh(s) = 2 s + s z q(z), z = s^2
+        _series_safe(lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z, 2 * third),
+        lambda z: z + mp.mpf("1e-4"),
+        0,
+        S_MAX**2,
+        {"float32": 3, "float64": 6},
+    )
+    yield Fit(
+        "sin",  # sin(r) = r + r z s(z), z = r^2, |r| <= pi/2
+        _series_safe(lambda z: (mp.sin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, -third / 2),
+        lambda z: z + mp.mpf("1e-2"),
+        0,
+        (mp.pi / 2) ** 2 * mp.mpf("1.0001"),
+        {"float32": 3, "float64": 7},
+    )
+    two = 2 / mp.sqrt(mp.pi)
+    for part, function, weight, low, high in (
+        # erf(x) = x + x p(x^2) near zero
+        (
+            "erf_near",
+            _series_safe(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, two - 1),
+            lambda z: 1,
+            (0, 0),
+            (mp.mpf("0.81"), mp.mpf("1.5625")),
+        ),
+        # and 1 - exp(-q(x)) to where it rounds to 1
+        (
+            "erf_far",
+            lambda x: -mp.log(mp.erfc(x)),
+            mp.erfc,
+            (mp.mpf("0.9"), mp.mpf("1.25")),
+            (mp.mpf("3.95"), mp.mpf("5.95")),
+        ),
+    ):
+        for i, degrees in enumerate(({"float32": 6}, {"float64": 14})):
+            yield Fit(part, function, weight, low[i], high[i], degrees)
+    yield Fit(
+        "log_tail",  # atanh(s)/s = 1 + z (1/3 + z p(z))
+        _series_safe(
+            lambda z: ((mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z - third) / z, mp.mpf(1) / 5
+        ),
+        lambda z: z * z + mp.mpf("1e-5"),
+        0,
+        S_MAX**2,
+        {"float64": 7},
+    )
+
+
+def main():
+    wanted = set(sys.argv[1:])
+    print('"""Minimax coefficients, lowest power first. Made by ``python tools/remez.py``; do not edit."""')
+    print()
+    print("COEFFICIENTS = {")
+    for fit in fits():
+        if wanted and fit.name not in wanted:
+            continue
+        for dtype, degree in fit.degree.items():
+            coefficients, error = remez(fit.function, fit.weight, fit.low, fit.high, degree)
+            bits = mp.nstr(mp.log(error, 2), 4)
+            print(f'    ("{fit.name}", "{dtype}"): (  # weighted error 2**{bits}')
+            for c in coefficients:
+                print(f"        {float(c)!r},")
+            print("    ),")
+    print("}")
+
+
+if __name__ == "__main__":
+    main()
