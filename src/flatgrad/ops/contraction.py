@@ -1,8 +1,9 @@
-"""Contractions: sums of products over labelled dimensions. One primitive; matmul and its kin are faces.
+"""Contractions: sums of products over labelled dimensions. One primitive, many faces.
 
-``contract`` labels the dimensions of both operands with small ints, like ``einsum``: a label of both
-operands and the output is a batch dimension, a label of both that the output lacks is summed,
-a label of one operand is free. Its derivatives are contractions again, with the specs exchanged.
+``contract`` labels the dimensions of its operands with small ints, like ``einsum``: a label of
+both operands and the output is a batch dimension, a label of both that the output lacks is
+summed, a label of one operand is free. Its derivatives are contractions again, with the
+specs exchanged.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _infer(a, b, spec_a, spec_b, spec_out):
 
 
 def _split(spec, summed, free):
-    """The free labels that must stay batch dimensions, so that no operand needs a copy, and the rest."""
+    """The free labels that stay batch dimensions, so that no operand is copied, and the others."""
     inner = [k for k, label in enumerate(spec) if label in summed]
     if not inner or not free:
         return [], free
@@ -46,13 +47,14 @@ def _split(spec, summed, free):
 
 @lru_cache(maxsize=4096)
 def matmul_plan(spec_a, spec_b, spec_out):
-    """How a contraction maps to ``np.matmul``: the order and grouping of labels on either side.
+    """How a contraction maps to ``np.matmul``: order and groups of the labels on either side.
 
     Returns
     -------
     (batch, lead_a, free_a, lead_b, free_b, summed) : tuples of labels
         Operand a is brought to (batch, lead_a, 1.., free_a, summed), operand b to
-        (batch, 1.., lead_b, summed, free_b); the product has (batch, lead_a, lead_b, free_a, free_b).
+        (batch, 1.., lead_b, summed, free_b); the product is
+        (batch, lead_a, lead_b, free_a, free_b).
     """
     in_a, in_b, in_out = set(spec_a), set(spec_b), set(spec_out)
     batch = [k for k in spec_out if k in in_a and k in in_b]
@@ -396,12 +398,14 @@ def _added(name, input, shape, beta, alpha, product_of) -> Tensor:
     t = tensor_of(name, input)
     if broadcast(name, t._node.shape, shape) != tuple(shape):
         raise ShapeError(
-            f"{name}: input of shape {tuple(t.shape)} does not broadcast to the product's {tuple(shape)}"
+            f"{name}: input of shape {tuple(t.shape)} does not broadcast to the product's "
+            f"{tuple(shape)}"
         )
     made = product_of()
     if t._node.dtype is not made._node.dtype:
         raise DTypeError(
-            f"{name}: input has dtype {t.dtype!r}, the product {made.dtype!r}; convert one with .to()"
+            f"{name}: input has dtype {t.dtype!r}, the product {made.dtype!r}; "
+            "convert one with .to()"
         )
     if made._node.dtype.category < FLOAT:
         for what, number in (("beta", beta), ("alpha", alpha)):

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import normal_dim, normal_dims
-from ..tensor import ALIAS, Tensor, node_of, record
+from ..tensor import ALIAS, DETACH, Tensor, node_of, record
 from .declare import cast, composite, linear, primitive, tensor_of
 
 
@@ -43,6 +43,11 @@ def with_keepdim(t: Tensor, x: Tensor, dims: tuple, keepdim: bool) -> Tensor:
 def fresh(result: Tensor, x: Tensor) -> Tensor:
     """`result` under a handle of its own, should the reduction have had nothing to do."""
     return record(ALIAS, (x,)) if result is x else result
+
+
+def constant(t: Tensor) -> Tensor:
+    """`t` without derivative."""
+    return record(DETACH, (t,))
 
 
 def float_only(name: str, x: Tensor) -> None:
@@ -142,14 +147,14 @@ def _shares(out: Tensor, x: Tensor, dims: tuple):
 
 
 def _extreme_pullback(g, out, x, dims):
-    from .elementwise import where
+    from .selection import where
 
     extreme, count = _shares(out, x, dims)
     return (where(extreme, restore(g / count, x, dims), 0.0),)
 
 
 def _extreme_pushforward(ts, out, x, dims):
-    from .elementwise import where
+    from .selection import where
 
     if ts[0] is None:
         return None
@@ -321,7 +326,7 @@ def _prod_samples(rng):
 def prod(input: Tensor, dim=None, keepdim: bool = False, *, dtype=None) -> Tensor:
     """The product over `dim` (an int, a tuple, or None for all).
 
-    The gradient, the product of the other elements, is exact with any number of zeros, to any order.
+    The gradient, the product of the other elements, is exact with zeros, to any order.
     """
     x = tensor_of("prod", input)
     y = _integral_to_int64(x, dtype)
@@ -448,22 +453,21 @@ AminmaxResult = namedtuple("aminmax", ["min", "max"])
 
 def along_dim(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """The elements of `x` at `index`, whose dimension `dim` is gone; the gradient goes to them."""
-    from .indexing import gather
     from .movement import reshape
 
     shape = node_of(x).shape
     if not shape:
         return record(ALIAS, (x,))
     wide = keep_shape(shape, (dim,))
-    return reshape(gather(x, dim, reshape(index, wide)), reduced_shape(shape, (dim,)))
+    return reshape(x.gather(dim, reshape(index, wide)), reduced_shape(shape, (dim,)))
 
 
 def _max_face(name, op, arg_op, result, input, dim, keepdim, other):
     x = tensor_of(name, input)
     if isinstance(dim, (Tensor, np.ndarray)) or other is not None:
-        from . import elementwise
+        from . import selection
 
-        return getattr(elementwise, f"{name}imum")(x, dim if other is None else other)
+        return getattr(selection, f"{name}imum")(x, dim if other is None else other)
     if dim is None:
         if keepdim:
             raise ArgumentError(f"{name}: keepdim needs dim; use a{name}(input, keepdim=True)")

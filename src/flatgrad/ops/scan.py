@@ -1,8 +1,8 @@
 """Scans: running sums, products and extremes along one dimension, and the linear recurrence.
 
-CUMSUM and CUMPROD have kind "scan"; their ``loop`` is the combiner, "add" or "mul". The derivative of a
-running product, and of that derivative, is a linear recurrence s[k] = a[k] s[k-1] + b[k], whose own
-derivative is one again: so it is exact with zeros, in O(n), to any order.
+CUMSUM and CUMPROD have kind "scan"; their ``loop`` is the combiner, "add" or "mul". The derivative
+of a running product is a linear recurrence, s[k] = a[k] s[k-1] + b[k], whose own derivative is one
+again: so it is exact with zeros, in O(n), to any order.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ..graph.op import BadCall, Sample
 from ..graph.shapes import normal_dim
 from ..tensor import ALIAS, Tensor, node_of, record
 from .declare import cast, composite, linear, primitive, tensor_of
-from .movement import SLICE, SLICE_SCATTER
-from .reduction import dim_errors, float_only, reduce_sum
+from .movement import SLICE, view_scatter
+from .reduction import constant, dim_errors, float_only, reduce_sum
 
 # -- neighbours -----------------------------------------------------------------------------------
 
@@ -29,6 +29,14 @@ def narrowed(x: Tensor, dim: int, start: int, size: int) -> Tensor:
     starts = [0] * len(shape)
     starts[dim], shape[dim] = start, size
     return record(SLICE, (x,), (tuple(starts), (1,) * len(shape), tuple(shape)))
+
+
+def taken(x: Tensor, dim: int, position: int) -> Tensor:
+    """The elements at one position along `dim`, which vanishes."""
+    from .movement import reshape
+
+    shape = node_of(x).shape
+    return reshape(narrowed(x, dim, position, 1), shape[:dim] + shape[dim + 1 :])
 
 
 def shifted(x: Tensor, dim: int, fill, reverse: bool = False) -> Tensor:
@@ -43,7 +51,7 @@ def shifted(x: Tensor, dim: int, fill, reverse: bool = False) -> Tensor:
     starts = [0] * len(shape)
     starts[dim] = int(not reverse)
     attrs = (tuple(starts), (1,) * len(shape), node_of(part).shape)
-    return record(SLICE_SCATTER, (full_of(node_of(x), fill), part), attrs)
+    return view_scatter(SLICE, full_of(node_of(x), fill), part, attrs)
 
 
 # -- primitives -----------------------------------------------------------------------------------
@@ -236,14 +244,13 @@ CumminResult = namedtuple("cummin", ["values", "indices"])
 
 def _extreme_so_far(name, op, result, input, dim):
     from .creation import zeros_of
-    from .indexing import gather
 
     x = tensor_of(name, input)
     dim = normal_dim(name, dim, x.ndim)
     if not x.ndim:
         return result(record(ALIAS, (x,)), cast(zeros_of(node_of(x)), dtypes.int64))
     index = record(op, (x,), (dim,))
-    return result(gather(x, dim, index), index)
+    return result(x.gather(dim, index), index)
 
 
 @composite(samples=scan_samples, errors=dim_errors())
@@ -265,11 +272,11 @@ def cummin(input: Tensor, dim):
 
 
 def finite(x: Tensor) -> Tensor:
-    """`x` without its history, the infinities replaced by the largest finite numbers, NaN kept."""
-    from .elementwise import where
+    """`x` as a constant, infinities replaced by the largest finite numbers, NaN kept."""
+    from .selection import where
 
     largest = float(np.finfo(node_of(x).dtype.np).max)
-    x = x.detach()
+    x = constant(x)
     return where(x > largest, largest, where(x < -largest, -largest, x))
 
 
@@ -279,8 +286,9 @@ def finite(x: Tensor) -> Tensor:
 def logcumsumexp(input: Tensor, dim) -> Tensor:
     """``log(cumsum(exp(input), dim))`` without overflow.
 
-    The running sum is kept relative to the largest element so far, M: s[k] = s[k-1] exp(M[k-1] - M[k]) +
-    exp(x[k] - M[k]). The result does not depend on M, so M has no derivative.
+    The running sum is kept relative to the largest element so far, M:
+    s[k] = s[k-1] exp(M[k-1] - M[k]) + exp(x[k] - M[k]). The result does not depend on M, so M
+    has no derivative.
     """
     x = tensor_of("logcumsumexp", input)
     float_only("logcumsumexp", x)
@@ -375,7 +383,7 @@ def _trapezoid_errors():
 
 @composite(numpy=(np.trapezoid,), methods=(), samples=_trapezoid_samples, errors=_trapezoid_errors)
 def trapezoid(y: Tensor, x=None, *, dx=None, dim: int = -1) -> Tensor:
-    """The integral of samples `y` along `dim` by the trapezoidal rule, at points `x` or steps `dx`."""
+    """The integral of `y` along `dim` by the trapezoidal rule, at points `x` or steps `dx`."""
     areas, dim = _panels("trapezoid", y, x, dx, dim)
     return reduce_sum(areas, (dim,))
 
