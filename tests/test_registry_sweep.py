@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 
-import derived
 import pytest
 
+import derived
 from flatgrad.graph.op import PUBLIC
 
 ALL = list(PUBLIC.values())
