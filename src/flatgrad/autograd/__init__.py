@@ -1,8 +1,10 @@
 """torch.autograd's face: backward, grad, Function, modes, hooks, gradcheck, functional."""
 
-from . import gradfn  # noqa: F401  (attaches Tensor.grad_fn)
+from . import function, functional, gradfn
 from .anomaly import detect_anomaly, set_detect_anomaly
 from .engine import backward, grad
+from .function import Function, Variable
+from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 from .modes import (
     enable_grad,
     inference_mode,
@@ -13,10 +15,18 @@ from .modes import (
 )
 
 __all__ = [
+    "Function",
+    "GradcheckError",
+    "Variable",
     "backward",
     "detect_anomaly",
     "enable_grad",
+    "function",
+    "functional",
     "grad",
+    "gradcheck",
+    "gradfn",
+    "gradgradcheck",
     "inference_mode",
     "is_grad_enabled",
     "is_inference_mode_enabled",

@@ -49,9 +49,9 @@ class set_detect_anomaly(_Mode):
 class detect_anomaly(set_detect_anomaly):
     """Note the user's line of each operation; let ``backward`` raise where the first NaN arises.
 
-    The message names the backward rule, the line of its operation, the input and the first bad index,
-    and also the first operation of the forward pass that made a NaN or infinity of finite inputs.
-    It is slow: values are computed one by one. For finding errors only.
+    The message names the backward rule, the line of its operation, the input and the first bad
+    index, and also the first operation of the forward pass that made a NaN or infinity of finite
+    inputs. It is slow: values are computed one by one. For finding errors only.
 
     Parameters
     ----------
@@ -133,7 +133,8 @@ class Detective:
         for k, cotangent in with_values:
             if _has_nan(cotangent.value):
                 raise GradientError(
-                    f"backward: Function '{node.op.name}' returned nan values in its {k}th output (the "
+                    f"backward: Function '{node.op.name}' returned nan values in its {k}th "
+                    "output (the "
                     f"cotangent of its input {k}, shape {cotangent.shape}), first at index "
                     f"{_first_index(cotangent.value)}. The forward pass was {_described(node)}."
                     f"{self._forward_report()}"
@@ -150,7 +151,8 @@ class Detective:
         index = tuple(int(i) for i in where)
         operands = ", ".join(_operand(self._values[s], index, bad.shape) for s in node.inputs)
         return (
-            f" The first value that is not finite was made in the forward pass by {_described(node)}: "
+            " The first value that is not finite was made in the forward pass by "
+            f"{_described(node)}: "
             f"{bad[index]} at index {index}, from inputs {operands}."
         )
 

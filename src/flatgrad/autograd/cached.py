@@ -51,7 +51,7 @@ class Plan:
 
 
 class Survey:
-    """The differentiable graph below some roots: its nodes in order of discovery, leaves, key, marks."""
+    """The differentiable graph below some roots: nodes as discovered, leaves, key, marks."""
 
     __slots__ = ("index", "key", "leaves", "marks", "nodes")
 
@@ -95,7 +95,7 @@ class Survey:
 
 
 def cached_pullback(survey: Survey, roots, seeds, wanted, *, keep: bool) -> list[Node | None]:
-    """Gradient nodes of `wanted`, one pending node each; the nodes that gave values are freed unless `keep`.
+    """Gradient nodes of `wanted`; the forward nodes that gave values are freed unless `keep`.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """``backward`` and ``grad``: PyTorch's faces over the pullback.
 
-Nothing is computed here: gradients are recorded and evaluated, with the forward pass, when the first
-of their values is needed. Plain graphs take the cached pullback (``cached.py``); those with hooks,
-custom functions, anomaly detection or ``create_graph`` are differentiated rule by rule.
+Nothing is computed here: gradients are recorded and evaluated, with the forward pass, when the
+first of their values is needed. Plain graphs take the cached pullback (``cached.py``); those with
+hooks, custom functions, anomaly detection or ``create_graph`` are differentiated rule by rule.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from ..graph.node import DIRECT, FREED, LEAF, Node, const
 from ..graph.shapes import numel
 from ..ops.creation import zeros_of
 from ..ops.declare import cast
-from ..ops.movement import reshape
 from ..tensor import ALIAS, Tensor, demand, late, make, method, node_of, wrap
 from ..transform.pullback import differentiable_order, pullback
 from .anomaly import Detective
@@ -42,7 +41,8 @@ def backward(
     ----------
     tensors : Tensor or sequence of Tensor
     grad_tensors : Tensor, None or sequence of them, optional
-        The cotangent of each tensor, of its shape. May be None for a tensor of one element (then 1).
+        The cotangent of each tensor, of its shape. May be None for a tensor of one element (then
+        1).
     retain_graph : bool, optional
         Keep what a second backward needs; default `create_graph`.
     create_graph : bool
@@ -80,7 +80,8 @@ def backward(
         inputs = _sequence("backward", inputs)
         if not inputs:
             raise ArgumentError(
-                "backward: `inputs` argument to `backward()` cannot be empty; leave it out to reach "
+                "backward: `inputs` argument to `backward()` cannot be empty; leave it out to "
+                "reach "
                 "every leaf"
             )
         for t in inputs:
@@ -114,7 +115,8 @@ def grad(
     outputs, inputs : Tensor or sequence of Tensor
         Inputs may be leaves or results on the way.
     grad_outputs : Tensor, None or sequence of them, optional
-        The cotangent of each output, of its shape. May be None for an output of one element (then 1).
+        The cotangent of each output, of its shape. May be None for an output of one element (then
+        1).
     retain_graph : bool, optional
         Keep what a second differentiation needs; default `create_graph`.
     create_graph : bool
@@ -124,7 +126,8 @@ def grad(
     allow_unused : bool, optional
         Give None for an input that the outputs do not depend on, instead of raising.
     is_grads_batched : bool
-        The first dimension of each of `grad_outputs` counts cotangents, and that of each result too.
+        The first dimension of each of `grad_outputs` counts cotangents, and that of each result
+        too.
     materialize_grads : bool
         Give zeros for unused inputs.
 
@@ -163,7 +166,8 @@ def grad(
     inputs = _sequence("grad", inputs)
     if not inputs:
         raise ArgumentError(
-            "grad: `inputs` argument to `grad()` cannot be empty; name the tensors to differentiate by"
+            "grad: `inputs` argument to `grad()` cannot be empty; name the tensors to "
+            "differentiate by"
         )
     for t in inputs:
         _check_input("grad", t)
@@ -188,8 +192,10 @@ def _unused(t: Tensor, position: int, g, allow_unused, materialize: bool):
         return wrap(const(0, t.dtype, node_of(t).shape))
     if not allow_unused:
         raise GradientError(
-            f"grad: The differentiated Tensor at index {position} (shape {tuple(t.shape)}) appears to "
-            "not have been used in the graph of the outputs. Set allow_unused=True to get None for it"
+            f"grad: The differentiated Tensor at index {position} (shape {tuple(t.shape)}) "
+            "appears to "
+            "not have been used in the graph of the outputs. Set allow_unused=True to get None "
+            "for it"
         )
     return None
 
@@ -204,11 +210,14 @@ def _sequence(name: str, tensors) -> list:
             items = list(items)
         except TypeError:
             raise ArgumentError(
-                f"{name}: a Tensor or a sequence of Tensors is required, got {type(tensors).__name__}"
+                f"{name}: a Tensor or a sequence of Tensors is required, got "
+                f"{type(tensors).__name__}"
             ) from None
     for t in items:
         if not isinstance(t, Tensor):
-            raise ArgumentError(f"{name}: all inputs have to be Tensors, but got {type(t).__name__}")
+            raise ArgumentError(
+                f"{name}: all inputs have to be Tensors, but got {type(t).__name__}"
+            )
     return list(items)
 
 
@@ -223,7 +232,8 @@ def _grads_of(grads, count: int) -> list:
         )
     if len(grads) != count:
         raise ArgumentError(
-            f"backward: got {count} tensors and {len(grads)} gradients; give one gradient (or None) each"
+            f"backward: got {count} tensors and {len(grads)} gradients; give one gradient (or "
+            "None) each"
         )
     return list(grads)
 
@@ -247,7 +257,8 @@ def _prepare(name: str, tensors, grads) -> tuple[list[Node], list[Node | None]]:
                 raise _no_history(name, k, root)
             if numel(root.shape) != 1:
                 raise GradientError(
-                    f"{name}: grad can be implicitly created only for scalar outputs, but output {k} "
+                    f"{name}: grad can be implicitly created only for scalar outputs, but output "
+                    f"{k} "
                     f"has shape {root.shape}; reduce it (sum, mean) or give a gradient of its shape"
                 )
             seeds.append(None)
@@ -258,7 +269,8 @@ def _prepare(name: str, tensors, grads) -> tuple[list[Node], list[Node | None]]:
                 )
             if node_of(g).shape != root.shape:
                 raise ShapeError(
-                    f"{name}: Mismatch in shape: grad_output[{k}] has a shape of {tuple(g.shape)} and "
+                    f"{name}: Mismatch in shape: grad_output[{k}] has a shape of "
+                    f"{tuple(g.shape)} and "
                     f"output[{k}] has a shape of {root.shape}; they must be equal"
                 )
             if not root.requires_grad:
@@ -275,7 +287,8 @@ def _no_history(name: str, position: int, root: Node) -> GradientError:
         else "no input of it had requires_grad=True, or it was made under no_grad() or detached"
     )
     return GradientError(
-        f"{name}: element {position} of tensors does not require grad and does not have a grad_fn: {why}"
+        f"{name}: element {position} of tensors does not require grad and does not have a "
+        f"grad_fn: {why}"
     )
 
 
@@ -358,8 +371,10 @@ def _batched(outputs, inputs, given, retain: bool, create: bool):
         if g is None or not isinstance(g, Tensor) or tuple(g.shape)[1:] != tuple(t.shape):
             have = None if g is None else tuple(g.shape)
             raise ShapeError(
-                "grad: If `is_grads_batched=True`, we interpret the first dimension of each grad_output "
-                f"as the batch dimension; a shape of (N, {', '.join(map(str, t.shape))}) is required, "
+                "grad: If `is_grads_batched=True`, we interpret the first dimension of each "
+                "grad_output "
+                f"as the batch dimension; a shape of (N, {', '.join(map(str, t.shape))}) is "
+                "required, "
                 f"got {have}"
             )
         if count not in (None, g.shape[0]):
@@ -390,7 +405,7 @@ def _batched(outputs, inputs, given, retain: bool, create: bool):
 
 
 def _accumulate(node: Node, g: Tensor, create: bool) -> None:
-    """Add `g` to the ``.grad`` of the leaf's tensor, in place unless the sum is to be differentiable."""
+    """Add `g` to the leaf's ``.grad``, in place unless the sum is to be differentiable."""
     t = node.holder() if node.holder is not None else None
     if t is None:
         return
@@ -416,7 +431,8 @@ def _backward(self, gradient=None, retain_graph=None, create_graph=False, inputs
     if gradient is not None and not isinstance(gradient, Tensor):
         if not isinstance(gradient, (np.ndarray, np.generic)):
             raise ArgumentError(
-                f"backward: gradients can be either Tensors or None, but got {type(gradient).__name__}"
+                "backward: gradients can be either Tensors or None, but got "
+                f"{type(gradient).__name__}"
             )
         gradient = late.convert(gradient)
     backward((self,), (gradient,), retain_graph, create_graph, inputs=inputs)

@@ -15,7 +15,7 @@ __all__ = ["Context", "Function", "Variable", "once_differentiable"]
 
 
 class Context:
-    """``ctx`` of a :class:`Function`: what forward hands to backward. Any attribute may be set on it.
+    """``ctx`` of a :class:`Function`: what forward hands to backward. Any attribute may be set.
 
     Attributes
     ----------
@@ -56,7 +56,8 @@ class Context:
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
                 raise ArgumentError(
-                    f"{self.name}: {name} can only save Tensors and None, got {type(t).__name__}; set "
+                    f"{self.name}: {name} can only save Tensors and None, got "
+                    f"{type(t).__name__}; set "
                     "other things as attributes: ctx.name = value"
                 )
             node = None if t is None else node_of(t)
@@ -74,8 +75,10 @@ class Context:
         """
         if self._freed:
             raise GradientError(
-                f"{self.name}: Trying to backward through the graph a second time: its saved tensors "
-                "were freed by the first backward() or grad(); pass retain_graph=True to the first call"
+                f"{self.name}: Trying to backward through the graph a second time: its saved "
+                "tensors "
+                "were freed by the first backward() or grad(); pass retain_graph=True to the "
+                "first call"
             )
         return tuple(None if n is None else _shown(n) for n in self._saved or self._forward_saved)
 
@@ -88,7 +91,7 @@ class Context:
         self._dirty = tuple(tensors)
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Whether backward gets zeros (the default) or None for an output that no gradient reaches."""
+        """Whether backward gets zeros (the default) or None for an output without gradient."""
         self._materialize = bool(value)
 
     def free(self) -> None:
@@ -153,7 +156,8 @@ class Function:
     def backward(ctx: Context, *grads):
         """Gradients of the arguments, given those of the outputs."""
         raise GradientError(
-            f"{ctx.name}: You must implement the backward method for your custom autograd.Function to "
+            f"{ctx.name}: You must implement the backward method for your custom "
+            "autograd.Function to "
             "use it with backward mode AD"
         )
 
@@ -193,7 +197,8 @@ def _record(ctx: Context, tensors, before, outputs, differentiable: bool):
     for t in ctx._dirty:
         if not any(t is item for item in items):
             raise GradientError(
-                f"{ctx.name}: a tensor that was marked dirty must be returned by forward, as the output"
+                f"{ctx.name}: a tensor that was marked dirty must be returned by forward, as the "
+                "output"
             )
     if not chosen:
         return outputs
@@ -260,7 +265,8 @@ def _pullback(g, out, inputs, ctx: Context) -> tuple:
     if len(grads) < expected or any(x is not None for x in grads[expected:]):
         raise GradientError(
             f"backward: function {ctx.name}Backward returned an incorrect number of gradients "
-            f"(expected {expected}, got {len(grads)}): one an argument of apply, None where there is none"
+            f"(expected {expected}, got {len(grads)}): one an argument of apply, None where "
+            "there is none"
         )
     result = []
     for k, grad in enumerate(grads[:expected]):
@@ -277,12 +283,13 @@ def _pullback(g, out, inputs, ctx: Context) -> tuple:
 
 
 def _fitted(ctx: Context, position: int, grad, x: Tensor) -> Tensor | None:
-    """`grad` with the shape and dtype of input `x`; broadcast dimensions are summed as PyTorch does."""
+    """`grad` with the shape and dtype of input `x`; broadcast dimensions are summed."""
     if grad is None:
         return None
     if not isinstance(grad, Tensor):
         raise ArgumentError(
-            f"backward: function {ctx.name}Backward: expected Tensor or None at position {position}, "
+            f"backward: function {ctx.name}Backward: expected Tensor or None at position "
+            f"{position}, "
             f"got {type(grad).__name__}"
         )
     have, need = node_of(grad).shape, x._node.shape
@@ -306,12 +313,14 @@ def _pushforward(tangents, out, inputs, ctx: Context):
     found = found if isinstance(found, tuple) else (found,)
     if len(found) != len(out):
         raise GradientError(
-            f"pushforward: {ctx.name}.jvp must return one tangent an output ({len(out)}), got {len(found)}"
+            f"pushforward: {ctx.name}.jvp must return one tangent an output ({len(out)}), got "
+            f"{len(found)}"
         )
     for t, o in zip(found, out, strict=True):
         if t is not None and node_of(t).shape != o._node.shape:
             raise ShapeError(
-                f"pushforward: {ctx.name}.jvp returned a tangent of shape {tuple(t.shape)} for an output "
+                f"pushforward: {ctx.name}.jvp returned a tangent of shape {tuple(t.shape)} for "
+                "an output "
                 f"of shape {o._node.shape}"
             )
     return found
@@ -329,7 +338,7 @@ CUSTOM = register(
         pushforward=_pushforward,
         loop=lambda node, k: len(node.attrs[0]._where) + k,
         outputs=-1,
-        doc="A Function's outputs: they are its last inputs. ``loop(node, k)`` is the k-th one's place.",
+        doc="A Function's outputs: its last inputs. ``loop(node, k)`` is the place of the k-th.",
     )
 )
 
@@ -339,7 +348,8 @@ CUSTOM = register(
 
 def _refuse(g, out, inputs, name):
     raise GradientError(
-        f"backward: trying to differentiate twice a function that was marked with @once_differentiable: "
+        "backward: trying to differentiate twice a function that was marked with "
+        "@once_differentiable: "
         f"{name}; write its backward with differentiable operations and take the mark away"
     )
 
@@ -360,7 +370,7 @@ ONCE = register(
 
 
 def once_differentiable(function):
-    """Mark a ``Function.backward`` that is not differentiable itself; a second derivative raises."""
+    """Mark a ``Function.backward`` that cannot be differentiated again: trying raises."""
 
     def backward(ctx: Context, *grads):
         with no_grad():

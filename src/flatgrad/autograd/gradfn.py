@@ -28,7 +28,10 @@ class GradFn:
         op = self._node.op
         if op.kind == "custom":
             return f"{self._node.attrs[0].name}Backward"
-        return "".join(w[:1].upper() + w[1:] for w in op.name.replace(".", "_").split("_")) + "Backward0"
+        return (
+            "".join(w[:1].upper() + w[1:] for w in op.name.replace(".", "_").split("_"))
+            + "Backward0"
+        )
 
     @property
     def next_functions(self) -> tuple:
@@ -76,7 +79,9 @@ def _grad_fn(self: Tensor) -> GradFn | None:
     return GradFn(node)
 
 
-Tensor.grad_fn = property(_grad_fn, doc="The recorded operation behind this tensor; None for a leaf.")
+Tensor.grad_fn = property(
+    _grad_fn, doc="The recorded operation behind this tensor; None for a leaf."
+)
 Tensor.output_nr = property(
     lambda self: node_of(self).attrs[0] if node_of(self).op is PROJ else 0,
     doc="Which output of its ``grad_fn`` this tensor is.",

@@ -1,4 +1,4 @@
-"""Hooks on tensors' gradients. They live on graph nodes, so they work after the tensor object is gone."""
+"""Hooks on gradients. They live on graph nodes, so they outlast the tensor object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _numbers = itertools.count()
 
 
 class RemovableHandle:
-    """What registering a hook returns: ``remove()`` takes the hook away, as does leaving a ``with``."""
+    """What registering a hook returns: ``remove()``, or leaving a ``with``, takes it away."""
 
     def __init__(self, hooks: _Hooks):
         self.id = next(_numbers)
@@ -63,8 +63,8 @@ def _check_hook(name: str, t: Tensor, hook) -> None:
 def register_hook(self, hook: Callable) -> RemovableHandle:
     """Call ``hook(grad)`` whenever this tensor's gradient has been recorded.
 
-    The hook may return a tensor that takes the gradient's place. Hooks run in order of registration,
-    on a leaf before its ``.grad`` is accumulated.
+    The hook may return a tensor that takes the gradient's place. Hooks run in order of
+    registration, on a leaf before its ``.grad`` is accumulated.
 
     Returns
     -------
@@ -108,7 +108,8 @@ def register_post_accumulate_grad_hook(self, hook: Callable) -> RemovableHandle:
     _check_hook("register_post_accumulate_grad_hook", self, hook)
     if node_of(self).op is not LEAF:
         raise GradientError(
-            "register_post_accumulate_grad_hook: post accumulate grad hooks cannot be registered on "
+            "register_post_accumulate_grad_hook: post accumulate grad hooks cannot be registered "
+            "on "
             "non-leaf tensors; use register_hook"
         )
     if self._post_hooks is None:
@@ -160,7 +161,7 @@ Tensor.retains_grad = property(
 
 
 def _rebound(t: Tensor, old: Node, new: Node) -> None:
-    """A write in place gave `t` the node `new`: a leaf keeps its hooks, a non-leaf its retain_grad."""
+    """A write gave `t` the node `new`: a leaf keeps its hooks, a non-leaf its retain_grad."""
     if old.op is LEAF and new.op is LEAF:
         if new is not old:
             new.hooks = old.hooks
@@ -209,7 +210,8 @@ def _replacement(hook, result, g: Tensor) -> Tensor:
         )
     if have.dtype is not need.dtype:
         raise GradientError(
-            f"register_hook: hook {name!r} has changed the type of value: a gradient of {need.dtype!r} "
+            f"register_hook: hook {name!r} has changed the type of value: a gradient of "
+            f"{need.dtype!r} "
             f"is required, it returned {have.dtype!r}"
         )
     return result

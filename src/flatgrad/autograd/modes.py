@@ -1,4 +1,4 @@
-"""no_grad, enable_grad, set_grad_enabled, inference_mode: context managers and decorators, per thread."""
+"""no_grad and its kin: context managers and decorators, each thread its own."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class enable_grad(_GradMode):
 
 
 class set_grad_enabled(_Mode):
-    """Switch recording of derivatives by a flag: at once, and until the ``with`` is left if it is one.
+    """Switch recording of derivatives by a flag: at once, or until a ``with`` is left.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import GradientError
-from ..graph.node import FREED, INFERENCE, LEAF, PROJ, Node, placeholder
+from ..graph.node import FREED, LEAF, PROJ, Node, placeholder
 from ..graph.op import Op
 from ..tensor import Tensor, late, wrap
 from .trace import depends_on, quiet
@@ -109,7 +109,8 @@ def pullback(
 def freed_message(node: Node) -> str:
     where = f", recorded at {node.where}," if node.where else ""
     return (
-        f"backward: Trying to backward through the graph a second time: the values that the derivative "
+        "backward: Trying to backward through the graph a second time: the values that the "
+        "derivative "
         f"of {node.op.name}{where} needs were freed by the first backward() or grad(); pass "
         "retain_graph=True to the first call, or compute the outputs anew"
     )
@@ -193,7 +194,7 @@ def _used_values(node: Node, g, grads, handles: dict) -> bool:
 
 
 def saves(op: Op, nodes: tuple, attrs: tuple) -> list[Node]:
-    """Those of `nodes` whose values the rule of ``op(nodes)`` needs, found by running it on placeholders."""
+    """Those of `nodes` whose values the op's rule needs, found by running it on placeholders."""
     with quiet():
         cuts = [placeholder(k, n.shape, n.dtype, n.requires_grad) for k, n in enumerate(nodes)]
         infer_from = (tuple(cuts),) if op.arity < 0 else cuts
@@ -205,7 +206,10 @@ def saves(op: Op, nodes: tuple, attrs: tuple) -> list[Node]:
             g = wrap(placeholder(-2, shape, dtype))
         else:
             handles[whole] = wrap(placeholder(-1, shape, dtype, True))
-            g = [wrap(placeholder(-2 - k, *sd)) for k, sd in enumerate(zip(shape, dtype, strict=True))]
+            g = [
+                wrap(placeholder(-2 - k, *sd))
+                for k, sd in enumerate(zip(shape, dtype, strict=True))
+            ]
         grads = _apply_rule(whole, g, handles)
         roots = [t._node for t in grads if t is not None]
         return [n for n, cut in zip(nodes, cuts, strict=True) if depends_on(roots, {cut}, set())]

@@ -1,7 +1,7 @@
 """Forward mode: a graph in, the graph of its tangents out.
 
-An operation without a pushforward of its own gets it from its pullback: the pullback is linear in the
-cotangent, so its own pullback, the transpose of the transpose, maps tangents forward.
+An operation without a pushforward of its own gets it from its pullback: the pullback is linear in
+the cotangent, so its own pullback, the transpose of the transpose, maps tangents forward.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Making sub-graphs: placeholders, tracing a function over them, copying a graph onto other inputs."""
+"""Making sub-graphs: placeholders, tracing functions, copying a graph onto other inputs."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def depends_on(roots, targets: set, stop: set) -> bool:
 def rebuild(order, mapping: dict[Node, Node], grad: bool = False) -> dict[Node, Node]:
     """Copy the nodes of `order` onto other inputs; `mapping` (old to new) is extended and returned.
 
-    Constants and other nodes with a value stay as they are. With `grad`, the copies require grad where
-    their inputs do.
+    Constants and other nodes with a value stay as they are. With `grad`, the copies require grad
+    where their inputs do.
     """
     for node in order:
         if node in mapping:
@@ -77,8 +77,8 @@ def trace(function, examples, *, requires_grad=None, name: str = "graph"):
     Returns
     -------
     (Graph, list of Node)
-        The graph, and the nodes from outside that `function` used: they are the graph's inputs after
-        the placeholders.
+        The graph, and the nodes from outside that `function` used: they are the graph's inputs
+        after the placeholders.
     """
     flags = requires_grad if requires_grad is not None else [False] * len(examples)
     inputs = [
