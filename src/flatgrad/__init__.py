@@ -5,6 +5,14 @@ import importlib as _importlib
 from . import ops, program  # noqa: F401
 from . import autograd, errors  # noqa: F401
 from .array import *  # noqa: F403
+from .autograd import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from .graph.dtypes import (
     DType,
     float32,
