@@ -212,19 +212,13 @@ def copy_into(builder: Builder, order, mapping: dict) -> None:
         elif op is PROJ and node.inputs[0] in calls:
             mapping[node] = calls[node.inputs[0]][node.attrs[0]]
         elif op.kind == "alias":
-            _alias(node, mapping, calls)
+            # op.loop says which input carries the value (the first, unless it is given).
+            mapping[node] = mapping[node.inputs[op.loop or 0]]
+        elif op.kind == "custom":
+            places = [op.loop(node, k) for k in range(len(node.shape))]
+            calls[node] = [mapping[node.inputs[at]] for at in places]
         elif op.kind == "leaf":
             mapping[node] = mapping[node.inputs[0]]
         else:
             sources = tuple([mapping[s] for s in node.inputs])
             mapping[node] = builder.make(op, sources, node.attrs, node.shape, node.dtype)
-
-
-def _alias(node: Node, mapping: dict, calls: dict) -> None:
-    """An alias is the input that carries its value (``op.loop`` says which; several outputs: which first)."""
-    at = node.op.loop or 0
-    if node.op.outputs == 1:
-        mapping[node] = mapping[node.inputs[at]]
-    else:
-        first = node.attrs[at] if isinstance(at, str) else at
-        calls[node] = [mapping[s] for s in node.inputs[first:]]

@@ -1,0 +1,99 @@
+"""How many loops and buffers typical programs become: a fusion regression shows here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import flatgrad as fg
+from flatgrad.lower import ir
+from flatgrad.lower.passes import walk
+from tests.support.programs import loops_of
+
+X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
+W = np.linspace(-1, 1, 18, dtype=np.float32).reshape(6, 3)
+
+
+def shape_of(program):
+    """(outermost loops and calls, all loops, arena buffers)."""
+    loops = sum(isinstance(s, ir.For) for s, _ in walk(program.body))
+    outer = sum(isinstance(s, (ir.For, ir.Gemm)) for s in program.body)
+    return outer, loops, len(program.place)
+
+
+def test_elementwise_chain_is_one_loop_without_buffers():
+    program = loops_of(lambda x: fg.exp(x * 2.0 + 1.0) * fg.sin(x) - x, X)
+    assert shape_of(program) == (1, 1, 0)
+
+
+def test_movement_costs_nothing():
+    program = loops_of(lambda x: (x.permute(1, 0).reshape(2, 12) * 2.0).reshape(24), X)
+    assert shape_of(program)[0] == 1
+    assert program.place == {}
+
+
+def test_sibling_outputs_share_a_loop():
+    program = loops_of(lambda x: (x + 1.0, x * 2.0, (x * x).sum()), X)
+    assert shape_of(program) == (1, 1, 0)
+
+
+def test_softmax_rows_stay_in_one_row_loop_with_a_row_of_scratch():
+    def softmax(x):
+        e = fg.exp(x - fg.amax(x, 1, keepdim=True))
+        return e / e.sum(1, keepdim=True)
+
+    program = loops_of(softmax, X)
+    outer, _, buffers = shape_of(program)
+    assert outer == 1
+    assert buffers <= 1
+    assert program.arena_bytes <= 64  # the exponentials of one row
+
+
+def test_forward_and_backward_of_a_layer_share_loops():
+    def layer(x, w):
+        x, w = x * 1.0, w * 1.0
+        h = fg.matmul(x, w)
+        y = (h * h).sum()
+        return y, 2.0 * h, (2.0 * h).sum(0)
+
+    program = loops_of(layer, X, W)
+    outer, _, _ = shape_of(program)
+    assert outer <= 4
+
+
+def test_full_reduction_waits_for_nothing():
+    program = loops_of(lambda x: x / x.sum(), X)
+    assert shape_of(program)[0] == 2
+
+
+def test_dead_code_and_common_subexpressions():
+    def f(x):
+        unused = fg.exp(x)
+        assert unused is not None
+        return fg.sin(x) * fg.sin(x)
+
+    program = loops_of(f, X)
+    calls = {e for s, _ in walk(program.body) if isinstance(s, ir.Let) for e in [s.value]}
+    assert sum(e.kind == "call" and e.arg == "sin" for e in calls) == 1
+    assert not any(e.arg == "exp" for e in calls)
+
+
+def test_long_chains_do_not_recurse():
+    def chain(x):
+        for _ in range(400):
+            x = x * 0.999 + 0.001
+        return x
+
+    program = loops_of(chain, X)
+    assert shape_of(program) == (1, 1, 0)
+
+
+def test_slots_are_shared_when_lifetimes_do_not_meet():
+    def f(x, w):
+        for _ in range(6):
+            x = fg.matmul(fg.matmul(x, w), w.permute(1, 0))
+        return x
+
+    big = np.ones((40, 40), np.float32)
+    program = loops_of(f, big, big)
+    assert len(program.place) == 11
+    assert program.arena_bytes <= 3 * 40 * 40 * 4
