@@ -12,6 +12,7 @@ from ..graph.dtypes import FLOAT
 from ..graph.op import PUBLIC, BadCall, Sample
 from ..tensor import ALIAS, Tensor, node_of, record
 from . import logic
+from .creation import scalar_of
 from .declare import Gate, alias, composite, elementwise, tensor_of
 from .scalars import (
     PAIR,
@@ -94,7 +95,7 @@ def _skip_nan(pick):
 def _tie_partials(beaten):
     # PyTorch: a tie is split in halves; the side that is beaten gets nothing, even of NaN.
     def half(x, y):
-        return select(logic.eq(x, y), 0.5, 1.0)
+        return select(logic.eq(x, y), scalar_of(node_of(x), 0.5), 1.0)
 
     return (
         lambda x, y, out: Gate(logic.logical_not(beaten(x, y)), half(x, y)),

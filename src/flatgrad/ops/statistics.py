@@ -16,6 +16,7 @@ from ..graph import dtypes
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import normal_dim, normal_dims
 from ..tensor import Tensor, node_of
+from .creation import scalar_of
 from .declare import cast, composite, tensor_of
 from .reduction import (
     MIN,
@@ -276,7 +277,7 @@ def _euclidean(x: Tensor, dims: tuple) -> Tensor:
 
     limit, down = _SAFE[node_of(x).dtype]
     top = extreme_of(constant(x).abs(), dims)
-    up = where((top < 1.0 / limit) & (top > 0.0), 1.0 / down, 1.0)
+    up = where((top < 1.0 / limit) & (top > 0.0), scalar_of(node_of(x), 1.0 / down), 1.0)
     scale = where((top > limit) & (top < inf), down, up)
     scaled = x * _kept(scale, x, dims)
     # The scale is a power of two, so dividing by it is exact.
@@ -295,7 +296,8 @@ def _power_sum(x: Tensor, p: float, dims: tuple) -> Tensor:
     powers = where(zero, 0.0 if p > 0 else inf, where(zero, 1.0, ratio) ** p)
     total = reduce_sum(powers, dims)
     none = (total == 0.0) | (total == inf)
-    edge = where(total == 0.0, 0.0 if p > 0 else inf, inf if p > 0 else 0.0)
+    empty, full = (0.0, inf) if p > 0 else (inf, 0.0)
+    edge = where(total == 0.0, scalar_of(node_of(x), empty), full)
     return where(none, edge, where(none, 1.0, total) ** (1.0 / p)) * scale
 
 
