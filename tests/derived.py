@@ -481,6 +481,11 @@ def check_torch(public: Public) -> None:
         raise NothingToCheckError(f"{public.name}: nothing finite to compare with PyTorch")
 
 
+def is_plain_elementwise(public: Public) -> bool:
+    """A scalar function of tensors alone."""
+    return public.op is not None and public.op.kind == "elementwise" and not public.op.attrs
+
+
 def check_dtypes(public: Public) -> None:
     """Elementwise: for every pair of dtypes the result's dtype is PyTorch's, or both refuse."""
     import torch

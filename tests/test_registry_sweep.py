@@ -52,7 +52,7 @@ def test_pytorch_agrees(public):
     derived.check_torch(public)
 
 
-@over([p for p in ALL if p.torch and p.op is not None and p.op.kind == "elementwise"])
+@over([p for p in ALL if p.torch and derived.is_plain_elementwise(p)])
 @pytest.mark.peers
 def test_dtypes_are_pytorchs(public):
     pytest.importorskip("torch")
