@@ -5,7 +5,7 @@ once. Index arithmetic is int64; ``Expr`` has Python's operators, so index maps 
 are written as formulas. Types are exact: there is no implicit conversion (``promote`` of an operator's
 number to the other side's dtype is the only convenience).
 
-Statements: ``Let Set For If While Store Accum LibCall``. Printers are tables over these classes and
+Statements: ``Let Set For Store Accum AccumStore Gemm Check``. Printers are tables over these classes and
 decide nothing.
 """
 
@@ -275,19 +275,6 @@ class For:
     """``for axis in range(axis.extent)``."""
 
     axis: Axis
-    body: list
-
-
-@dataclass(slots=True)
-class If:
-    condition: Expr
-    then: list
-    otherwise: list
-
-
-@dataclass(slots=True)
-class While:
-    condition: Expr
     body: list
 
 

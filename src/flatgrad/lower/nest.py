@@ -56,7 +56,7 @@ def expressions(statement) -> list[Expr]:
         return [s.value]
     if isinstance(s, (ir.Store, ir.AccumStore)):
         return [s.at, s.value]
-    if isinstance(s, (ir.If, ir.While, ir.Check)):
+    if isinstance(s, ir.Check):
         return [s.condition]
     if isinstance(s, ir.Gemm):
         return [x[1] for x in (s.a, s.b, s.c)]
