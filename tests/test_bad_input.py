@@ -57,10 +57,12 @@ def mutations(rng, sample):
         if kind == "shape" and arrays:
             path, value = arrays[rng.integers(len(arrays))]
             args, kwargs = replaced(whole, path, misshapen(rng, value))
-        elif kind == "dtype" and arrays:
+        elif kind == "dtype" and arrays:  # NaN has no integer
             path, value = arrays[rng.integers(len(arrays))]
             dtype = OTHER_DTYPES[rng.integers(len(OTHER_DTYPES))]
-            args, kwargs = replaced(whole, path, (np.abs(value) + 1).astype(dtype))
+            args, kwargs = replaced(
+                whole, path, (np.abs(np.nan_to_num(value, posinf=0, neginf=0)) + 1).astype(dtype)
+            )
         elif kind == "number" and numbers:
             path, value = numbers[rng.integers(len(numbers))]
             args, kwargs = replaced(whole, path, OTHER_NUMBERS[rng.integers(len(OTHER_NUMBERS))])
