@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import GradientError
-from ..graph.node import FREED, LEAF, PROJ, Node, placeholder
+from ..graph.node import CONST, FREED, LEAF, PROJ, Node, placeholder
 from ..graph.op import Op
 from ..tensor import Tensor, late, wrap
 from .trace import depends_on, quiet
@@ -188,7 +188,7 @@ def _used_values(node: Node, g, grads, handles: dict) -> bool:
         return True  # what it saved is its context's to free
     given = g if type(g) is list else (g,)
     stop = {t._node for t in given if t is not None}
-    saved = {handles[s]._node for s in node.inputs}
+    saved = {handles[s]._node for s in node.inputs if s.op is not CONST}
     saved.add(handles[node]._node if node in handles else node)
     return depends_on([t._node for t in grads if t is not None], saved - stop, stop)
 
