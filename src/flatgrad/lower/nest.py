@@ -48,6 +48,11 @@ class Nest:
         for statement in (*self.before, *self.leaf, *self.after):
             self.reads.extend(reads_of(statement))
 
+    def add_leaf(self, statement) -> None:
+        """One more statement of the innermost body."""
+        self.leaf.append(statement)
+        self.reads.extend(reads_of(statement))
+
 
 def expressions(statement) -> list[Expr]:
     """The expressions directly in a statement (not in nested bodies)."""

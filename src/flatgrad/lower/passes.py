@@ -60,7 +60,7 @@ def _forward(body: list, known: dict, keep: set) -> list:
 
 def _is_set(value: Expr, body: list) -> bool:
     """Whether a variable changes later (an accumulator): its value must be kept in a name of its own."""
-    return value.arg.startswith(("acc", "best", "arg"))
+    return value.arg.startswith(("acc", "best", "arg", "bad"))
 
 
 def drop_dead(body: list) -> list:

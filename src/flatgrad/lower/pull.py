@@ -41,7 +41,7 @@ class Pull:
     def __init__(self, stored: dict[Node, Buffer]):
         self.stored = stored
         self.memo: dict = {}
-        self.bounds: list = []  # (condition, node): index values that must be in range
+        self.bounds: list = []  # (condition that must not hold, node, size) of indices from data
 
     def element(self, node: Node, index) -> Expr:
         """The element of `node` at `index` (expressions or ints)."""
@@ -120,7 +120,7 @@ def checked(pull: Pull, node: Node, value: Expr, size: int) -> Expr:
     """An index read from data: wrapped if negative, checked, and clamped so that no read strays."""
     value = ir.cast(value, dtypes.int64)
     wrapped = ir.where(value < 0, value + size, value)
-    pull.bounds.append(((wrapped < 0) | (wrapped >= size), node))
+    pull.bounds.append(((wrapped < 0) | (wrapped >= size), node, size))
     return ir.binary("min", ir.binary("max", wrapped, 0), max(size - 1, 0))
 
 
