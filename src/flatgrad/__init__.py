@@ -3,7 +3,7 @@
 import importlib as _importlib
 
 from . import ops, program  # noqa: F401
-from . import autograd, errors  # noqa: F401
+from . import autograd, errors, linalg  # noqa: F401
 from .array import *  # noqa: F403
 from .autograd import (
     enable_grad,

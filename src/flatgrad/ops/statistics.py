@@ -375,7 +375,7 @@ def norm(input: Tensor, p="fro", dim=None, keepdim: bool = False, dtype=None) ->
     """
     x = tensor_of("norm", input)
     if p == "nuc":
-        from .linalg import matrix_norm
+        from .matrix_functions import matrix_norm
 
         return matrix_norm(x, "nuc", (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
     if p is None or p == "fro":
