@@ -2,7 +2,7 @@
 
 import importlib as _importlib
 
-from . import ops, program  # noqa: F401
+from . import numpy_face, ops, program  # noqa: F401
 from . import autograd, errors, linalg  # noqa: F401
 from .array import *  # noqa: F403
 from .autograd import (

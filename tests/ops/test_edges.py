@@ -23,6 +23,7 @@ UNARY = {
     "rsqrt": (lambda x: -1 / (2 * x * mp.sqrt(x)), 2),
     "reciprocal": (lambda x: -1 / x**2, 2),
     "square": (lambda x: 2 * x, 0),
+    "cbrt": (lambda x: 1 / (3 * mp.cbrt(abs(x)) ** 2), 4),
     "exp": (mp.exp, 1),
     "exp2": (lambda x: mp.power(2, x) * mp.log(2), 2),
     "expm1": (mp.exp, 1),

@@ -18,7 +18,7 @@ from ..graph.modes import modes
 from ..graph.node import Node, const
 from ..graph.op import PUBLIC, BadCall, Op, Public, publish, register
 from ..graph.shapes import broadcast
-from ..tensor import Tensor, assign, late, make, node_of, record, wrap
+from ..tensor import ALIAS, Tensor, assign, bind, late, make, node_of, record, wrap
 
 NUMBERS = (int, float, bool)
 
@@ -94,7 +94,7 @@ def to_float(dtype: DType) -> DType:
 
 
 class Gate:
-    """A partial derivative that is `partial` where `condition` holds and 0 elsewhere, even against NaN."""
+    """A partial derivative: `partial` where `condition` holds, 0 elsewhere, even against NaN."""
 
     __slots__ = ("condition", "partial")
 
@@ -244,8 +244,8 @@ def elementwise(
         ``scalar(s, *xs) -> expression``, where `s` offers ``where call cast const`` and
         the operands have Python's operators.
     partials : tuple
-        One an input: ``partial(*inputs, out) -> tensor, number or Gate``, or None. Empty if there is
-        no derivative.
+        One an input: ``partial(*inputs, out) -> tensor, number or Gate``, or None. Empty if there
+        is no derivative.
     rule : str
         How dtypes combine: see ``elementwise_dtypes``.
     public : bool
@@ -364,7 +364,7 @@ def _apply_where(op: Op, args: tuple) -> Tensor:
 
 
 def into(name: str, result: Tensor, out: Tensor) -> Tensor:
-    """Write `result` to the ``out=`` argument, as PyTorch: shape must fit, dtype is converted.
+    """Write `result` to the ``out=`` argument, as PyTorch: shapes must agree, dtype is converted.
 
     Raises
     ------
@@ -380,6 +380,12 @@ def into(name: str, result: Tensor, out: Tensor) -> Tensor:
             f"{name}: out=... arguments don't support automatic differentiation, but one of the "
             "arguments requires grad; call it without out"
         )
+    target, shape = node_of(out), node_of(result).shape
+    if target.shape != shape and 0 in target.shape and out._base is None:
+        # PyTorch resizes an empty out, the idiom for "allocate it".
+        room = wrap(const(0, target.dtype, shape))
+        bind(out, node_of(record(ALIAS, (fit_inplace(name, room, result),))))
+        return out
     return assign(name, out, fit_inplace(name, out, result, exact=True))
 
 
@@ -406,7 +412,7 @@ def finish(public: Public, *, inplace: bool = False) -> Public:
 
 
 def inplace_method(name: str, function: Callable) -> Callable:
-    """``t.name_(...)``: ``t`` is rebound to ``function(t, ...)``, which must fit its shape and dtype."""
+    """``t.name_(...)``: ``t`` shows ``function(t, ...)``, which must fit its shape and dtype."""
 
     def method(self, *args, **kwargs):
         from .movement import fit_inplace
@@ -484,7 +490,7 @@ def primitive(
     doc: str = "",
     kinks: str = "",
 ) -> Op:
-    """Declare an operation that is not elementwise; its face is a function under ``composite(op=...)``."""
+    """Declare an operation that is not elementwise; its face is a ``@composite(op=...)`` function."""
     return register(
         Op(
             name,

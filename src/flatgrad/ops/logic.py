@@ -99,6 +99,17 @@ def _right_shift(s, x, y):
     return s.where(outside, emptied, x >> s.where(outside, 0, y))
 
 
+def _bit_samples(rng):
+    for a, b in (((3,), (3,)), ((2, 3), ()), ((), ()), ((0,), (1,))):
+        yield Sample((rng.integers(-50, 50, a), rng.integers(-50, 50, b)))
+        yield Sample((rng.uniform(size=a) < 0.5, rng.uniform(size=b) < 0.5))
+
+
+def _not_samples(rng):
+    yield Sample((rng.integers(-50, 50, (2, 3)),))
+    yield Sample((np.array([True, False]),))
+
+
 def _bit_errors():
     yield BadCall((np.ones(2), np.ones(2)), DTypeError, "integer or bool tensors are required")
     yield BadCall((np.ones((2, 3), int), np.ones(2, int)), RuntimeError, "do not broadcast")
@@ -110,19 +121,19 @@ def _not_errors():
 
 # fmt: off
 bitwise_and = elementwise(
-    "bitwise_and", 2, numpy=np.bitwise_and, scalar=lambda s, x, y: x & y, rule="integer",
+    "bitwise_and", 2, samples=_bit_samples, numpy=np.bitwise_and, scalar=lambda s, x, y: x & y, rule="integer",
     ufuncs=(np.bitwise_and,), errors=_bit_errors, doc="x & y.",
 )
 bitwise_or = elementwise(
-    "bitwise_or", 2, numpy=np.bitwise_or, scalar=lambda s, x, y: x | y, rule="integer",
+    "bitwise_or", 2, samples=_bit_samples, numpy=np.bitwise_or, scalar=lambda s, x, y: x | y, rule="integer",
     ufuncs=(np.bitwise_or,), errors=_bit_errors, doc="x | y.",
 )
 bitwise_xor = elementwise(
-    "bitwise_xor", 2, numpy=np.bitwise_xor, scalar=lambda s, x, y: x ^ y, rule="integer",
+    "bitwise_xor", 2, samples=_bit_samples, numpy=np.bitwise_xor, scalar=lambda s, x, y: x ^ y, rule="integer",
     ufuncs=(np.bitwise_xor,), errors=_bit_errors, doc="x ^ y.",
 )
 bitwise_not = elementwise(
-    "bitwise_not", 1, numpy=np.bitwise_not, scalar=lambda s, x: ~x, rule="integer",
+    "bitwise_not", 1, samples=_not_samples, numpy=np.bitwise_not, scalar=lambda s, x: ~x, rule="integer",
     ufuncs=(np.bitwise_not,), errors=_not_errors, doc="~x.",
 )
 raw_left_shift = elementwise(

@@ -53,6 +53,12 @@ rsqrt = elementwise(
     partials=(lambda x, out: -0.5 * out / x,), domain=POSITIVE, edges=(1e-200, 1e200),
     doc="1 / sqrt(x).",
 )
+cbrt = elementwise(
+    "cbrt", 1, numpy=np.cbrt, scalar="cbrt", rule="float",
+    # 1/(3 out**2).
+    partials=(lambda x, out: 1 / (3 * out * out),), domain=POSITIVE, edges=(1e-300, 1e300, -8.0),
+    kinks="inf at 0", ufuncs=(np.cbrt,), torch=None, doc="The cube root.",
+)
 exp = elementwise(
     "exp", 1, numpy=np.exp, scalar="exp", rule="float", partials=(lambda x, out: out,), domain=REAL,
     edges=(-745.0, -700.0, 0.0, 709.0), ufuncs=(np.exp,), doc="e**x.",
@@ -309,7 +315,7 @@ erfc = elementwise(
     doc="1 - erf(x), accurate for large x.",
 )
 erfinv = elementwise(
-    "erfinv", 1, numpy=_scipy("erfinv"), scalar="erfinv", rule="float",
+    "erfinv", 1, numpy=lambda x: np.copysign(_scipy("erfinv")(x), x), scalar="erfinv", rule="float",
     # 1/erf'(out). The error of out, half an ulp, is multiplied by 2*out**2 (at most 70).
     partials=(lambda x, out: 1 / (_TWO_OVER_SQRT_PI * gauss(out)),), domain=_UNIT,
     edges=(0.0, 1e-300, 0.999, -1 + 1e-12), kinks="inf at -1 and 1", doc="The inverse error function.",
