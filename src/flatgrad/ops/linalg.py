@@ -1,7 +1,8 @@
 """Linear algebra through LAPACK: factorisations and solutions, batched over the leading dimensions.
 
 Each is a primitive of kind "library" whose ``loop`` names the routine; ops/matrices.py has the
-public functions. The derivatives are graphs of the same primitives, so there are any number of them.
+public functions. The derivatives are graphs of the same primitives, so there are any number of
+them.
 Sources: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation" (2008); Murray, "Differentiation of the Cholesky decomposition" (2016).
 """
@@ -79,7 +80,7 @@ def matrices(name: str, x: Tensor, square: bool = False) -> Tensor:
         )
     if square and shape[-1] != shape[-2]:
         raise ShapeError(
-            f"{name}: square matrices are required, got {shape[-2]} by {shape[-1]} (shape {shape}); "
+            f"{name}: square matrices are required, got {shape[-2]} by {shape[-1]} ({shape}); "
             "use linalg.lstsq or linalg.pinv for others"
         )
     return x

@@ -330,7 +330,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend=None, append=None) ->
         raise ArgumentError(f"diff: n must not be negative, got {n}")
     dim = normal_dim("diff", dim, x.ndim)
     if prepend is not None or append is not None:
-        from .movement import cat
+        from .joining import cat
 
         parts = (prepend, x, append)
         x = cat([tensor_of("diff", p) for p in parts if p is not None], dim)

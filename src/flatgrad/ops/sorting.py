@@ -419,6 +419,6 @@ def quantile(
         found.append(with_keepdim(value, x, dims, keepdim))
     if not numbers.ndim:
         return found[0]
-    from .movement import stack
+    from .joining import stack
 
     return stack(found)
