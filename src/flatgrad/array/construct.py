@@ -1,4 +1,7 @@
-"""Constructors under PyTorch's names. Every one makes a leaf that owns (or, ``from_numpy``, shares) memory."""
+"""Constructors under PyTorch's names. Every one makes a leaf with a memory of its own.
+
+``from_numpy`` and ``as_tensor`` share the user's instead.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ..graph.dtypes import DType, as_dtype
 from ..graph.node import SHARED, leaf
 from ..ops.declare import cast
 from ..ops.movement import dims_argument
-from ..tensor import Tensor, late, method, node_of, wrap
+from ..tensor import Tensor, late, method, wrap
 from .values import array_dtype, array_of, check_device
 
 __all__ = [
@@ -88,8 +91,9 @@ def tensor(data, *, dtype=None, device=None, requires_grad: bool = False) -> Ten
     check_device("tensor", device)
     if isinstance(data, Tensor):
         warnings.warn(
-            "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() "
-            "or sourceTensor.detach().clone().requires_grad_(True), rather than "
+            "To copy construct from a tensor, it is recommended to use "
+            "sourceTensor.detach().clone() or "
+            "sourceTensor.detach().clone().requires_grad_(True), rather than "
             "flatgrad.tensor(sourceTensor).",
             UserWarning,
             stacklevel=2,
@@ -131,7 +135,8 @@ def as_tensor(data, dtype=None, device=None) -> Tensor:
     if isinstance(data, Tensor):
         return data if dtype is None else cast(data, dtype)
     if isinstance(data, np.ndarray) and (dtype is None or data.dtype == dtype.np):
-        if data.dtype.byteorder in "=|" and all(s >= 0 for s in data.strides):
+        sharable = data.dtype.byteorder in "=|" and all(s >= 0 for s in data.strides)
+        if sharable:
             return from_numpy(data)
     return make_leaf("as_tensor", array_of("as_tensor", data, dtype))
 
@@ -472,8 +477,8 @@ def arange(
         raise ArgumentError("arange: step must be nonzero, got 0")
     if (end - start) * step < 0:
         raise ArgumentError(
-            f"arange: upper bound and lower bound inconsistent with step sign: from {start} to {end} "
-            f"by {step}; swap them or negate step"
+            "arange: upper bound and lower bound inconsistent with step sign: "
+            f"from {start} to {end} by {step}; swap them or negate step"
         )
     integral = not any(isinstance(v, float) for v in (start, end, step))
     if dtype is None:
@@ -540,5 +545,7 @@ def logspace(
     """
     check_device("logspace", device)
     with np.errstate(all="ignore"):
-        values = np.power(float(_number("logspace", base)), _linspace("logspace", start, end, steps))
+        values = np.power(
+            float(_number("logspace", base)), _linspace("logspace", start, end, steps)
+        )
     return make_leaf("logspace", values.astype(_float_or(dtype).np), requires_grad)

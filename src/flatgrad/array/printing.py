@@ -220,7 +220,7 @@ def tensor_text(self, *, tensor_contents=None) -> str:
     array = value_of(self)
     suffixes = []
     hidden = array.size > _options.threshold and not _options.edgeitems
-    if hidden or array.size == 0 and array.shape != (0,):
+    if hidden or (array.size == 0 and array.shape != (0,)):
         suffixes.append(f"size={tuple(self.shape)}")
     if not _has_default_dtype(self):
         suffixes.append(f"dtype={self.dtype!r}")

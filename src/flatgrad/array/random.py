@@ -1,7 +1,8 @@
 """Random numbers: generators and the constructors that draw from them.
 
-Values are drawn at the call (NumPy's PCG64), so that a program sees them as inputs, and the same seed gives the
-same numbers on every machine and tier. ``numpy.random`` is imported at the first draw.
+Values are drawn at the call (NumPy's PCG64), so that a program sees them as inputs, and the same
+seed gives the same numbers on every machine and tier. ``numpy.random`` is imported at the first
+draw.
 """
 
 from __future__ import annotations
@@ -326,7 +327,7 @@ def randn_like(input: Tensor, *, generator=None, dtype=None, device=None, requir
 
 
 def randint_like(input: Tensor, *bounds, generator=None, dtype=None, device=None) -> Tensor:
-    """``randint_like(input, high)`` or ``(input, low, high)``, of the shape and dtype of `input`."""
+    """``randint_like(input, high)`` or ``(input, low, high)``: :func:`randint` as `input`."""
     dtype = input.dtype if dtype is None else dtype
     return randint(*bounds, tuple(input.shape), generator=generator, dtype=dtype, device=device)
 
@@ -417,7 +418,7 @@ def multinomial(
         raise ArgumentError(
             "multinomial: weights must be finite and not negative, with a positive sum in each row"
         )
-    if count <= 0 or not replacement and count > int((rows > 0).sum(1).min()):
+    if count <= 0 or (not replacement and count > int((rows > 0).sum(1).min())):
         raise ArgumentError(
             f"multinomial: cannot draw {count} samples; num_samples must be positive and, without "
             "replacement, at most the number of positive weights"
@@ -483,7 +484,7 @@ def exponential_(self, lambd: float = 1.0, *, generator=None) -> Tensor:
 
 @method()
 def bernoulli_(self, p=0.5, *, generator=None) -> Tensor:
-    """Fill with ones with probability `p` (a number or a tensor), else zeros. Returns the tensor."""
+    """Fill with ones with probability `p` (number or tensor), else zeros. Returns the tensor."""
     chance = np.broadcast_to(_numbers_or_values(p), tuple(self.shape))
     _check_probabilities("bernoulli_", chance)
     return _fill("bernoulli_", self, source_of(generator).random(chance.shape) < chance)

@@ -1,4 +1,4 @@
-"""From what a user passes to the array that a leaf owns: inference of dtype and shape, and its errors."""
+"""From what a user passes to the array that a leaf owns: dtype, shape, and what can be wrong."""
 
 from __future__ import annotations
 

@@ -1,0 +1,190 @@
+"""Layers without weights but ``Linear``'s: activations, Flatten, Dropout, Identity."""
+
+from __future__ import annotations
+
+import math
+
+from ..array.construct import empty
+from ..errors import ArgumentError
+from ..graph.shapes import normal_dim
+from ..ops.movement import reshape
+from ..tensor import Tensor
+from . import functional, init
+from .module import Module
+from .parameter import Parameter
+
+
+class Identity(Module):
+    """Returns its input; takes and ignores any arguments."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+class Linear(Module):
+    """``input @ weight.T + bias``.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    dtype : DType, optional
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_features, in_features)
+    bias : Parameter or None, shape (out_features,)
+        Both start uniform over +-1 / sqrt(in_features), PyTorch's ``kaiming_uniform_(a=sqrt(5))``.
+
+    Examples
+    --------
+    >>> import flatgrad as fg
+    >>> fg.nn.Linear(3, 2)(fg.ones(5, 3)).shape
+    flatgrad.Size([5, 2])
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias=True, device=None, dtype=None):
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = Parameter(empty(out_features, in_features, dtype=dtype, device=device))
+        self.bias = Parameter(empty(out_features, dtype=dtype)) if bias else None
+        if not bias:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew from the default generator."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features) if self.in_features > 0 else 0
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.linear(input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class ReLU(Module):
+    """``max(x, 0)``; gradient 0 at 0."""
+
+    def __init__(self, inplace: bool = False):
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input.relu_() if self.inplace else functional.relu(input)
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
+
+
+class Tanh(Module):
+    """``tanh(x)``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.tanh(input)
+
+
+class Sigmoid(Module):
+    """``1 / (1 + exp(-x))``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.sigmoid(input)
+
+
+class GELU(Module):
+    """``x Phi(x)``; `approximate` "tanh" for the approximation."""
+
+    def __init__(self, approximate: str = "none"):
+        super().__init__()
+        self.approximate = approximate
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.gelu(input, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class _AlongDim(Module):
+    def __init__(self, dim: int | None = None):
+        super().__init__()
+        self.dim = dim
+
+    def _dim(self, input: Tensor) -> int:
+        if self.dim is None:
+            raise ArgumentError(
+                f"{type(self).__name__}: the dimension is required: {type(self).__name__}(dim=1)"
+            )
+        return self.dim
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Softmax(_AlongDim):
+    """``exp(x) / sum(exp(x), dim)``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.softmax(input, self._dim(input))
+
+
+class LogSoftmax(_AlongDim):
+    """``log(softmax(x, dim))``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.log_softmax(input, self._dim(input))
+
+
+class Flatten(Module):
+    """Dimensions `start_dim` to `end_dim` as one."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1):
+        super().__init__()
+        self.start_dim = start_dim
+        self.end_dim = end_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        shape = tuple(input.shape)
+        first = normal_dim("Flatten", self.start_dim, len(shape))
+        last = normal_dim("Flatten", self.end_dim, len(shape))
+        if first > last:
+            raise ArgumentError(
+                f"Flatten: start_dim {self.start_dim} comes after end_dim {self.end_dim} "
+                f"in shape {shape}"
+            )
+        return reshape(
+            input, *shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]
+        )
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Dropout(Module):
+    """In training, zeroes each element with probability `p` and divides the others by ``1 - p``."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False):
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ArgumentError(
+                f"Dropout: dropout probability has to be between 0 and 1, but got {p}"
+            )
+        self.p = p
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        result = functional.dropout(input, self.p, self.training)
+        return input.copy_(result) if self.inplace and result is not input else result
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"
