@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import mpmath as mp
 
 mp.mp.dps = 60
-GRID = 1200
+GRID = 600
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,111 @@ def fits():
         S_MAX**2,
         {"float64": 7},
     )
+    yield Fit(
+        "exp2",  # 2^r = 1 + r q(r)
+        _series_safe(lambda r: (mp.mpf(2) ** r - 1) / r, mp.log(2)),
+        lambda r: abs(r) + mp.mpf("0.02"),
+        "-0.5005",
+        "0.5005",
+        {"float32": 5, "float64": 10},
+    )
+    yield Fit(
+        "exp_wide",  # exp(r) = 1 + r + r^2 q(r) with room to spare
+        _series_safe(lambda r: (mp.expm1(r) - r) / r**2, mp.mpf("0.5")),
+        lambda r: r * r + mp.mpf("1e-3"),
+        "-0.37",
+        "0.36",
+        {"float32": 5, "float64": 9},
+    )
+    yield Fit(
+        "sinh",  # sinh(x) = x + x z p(z)
+        _series_safe(lambda z: (mp.sinh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, third / 2),
+        lambda z: z + mp.mpf("1e-2"),
+        0,
+        1,
+        {"float32": 3, "float64": 7},
+    )
+    yield Fit(
+        "cos",  # cos(r) = 1 - z/2 + z^2 p(z), |r| <= 1
+        _series_safe(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, mp.mpf(1) / 24),
+        lambda z: z * z + mp.mpf("1e-2"),
+        0,
+        1,
+        {"float32": 2, "float64": 6},
+    )
+    yield Fit(
+        "asin",  # asin(s) = s + s z p(z), s <= 1/2
+        _series_safe(lambda z: (mp.asin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, third / 2),
+        lambda z: z + mp.mpf("1e-2"),
+        0,
+        "0.25",
+        {"float32": 5, "float64": 11},
+    )
+    yield Fit(
+        "atan",  # atan(t) = t + t z p(z), |t| <= 1/2
+        _series_safe(lambda z: (mp.atan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, -third),
+        lambda z: z + mp.mpf("1e-2"),
+        0,
+        "0.2501",
+        {"float32": 5, "float64": 12},
+    )
+    yield Fit(
+        "cbrt",  # (1 + f)^(1/3)
+        lambda f: mp.cbrt(1 + f),
+        lambda f: 1,
+        SQRT_HALF - 1,
+        mp.sqrt(2) - 1,
+        {"float32": 4, "float64": 5},
+    )
+    for dtype, degree, high in (("float32", 10, "10.5"), ("float64", 23, "27.5")):
+        high = mp.mpf(high)
+        yield Fit(
+            "erfcx",  # (1 + 2x) exp(x^2) erfc(x), t = (x - 4) / (x + 4)
+            lambda t: (1 + 8 * (1 + t) / (1 - t))
+            * mp.exp((4 * (1 + t) / (1 - t)) ** 2)
+            * mp.erfc(4 * (1 + t) / (1 - t)),
+            lambda t: 1,
+            -1,
+            (high - 4) / (high + 4),
+            {dtype: degree},
+        )
+    yield Fit(
+        "erfinv_near",  # erfinv(x) / x by w - 3, w = -log(1 - x^2) <= 6
+        lambda v: _erfinv_ratio(v + 3),
+        lambda v: 1 / _erfinv_ratio(v + 3),
+        -3,
+        "3.0001",
+        {"float32": 11, "float64": 11},
+    )
+    for dtype, degree, high in (("float32", 9, "16.7"), ("float64", 11, "36.1")):
+        yield Fit(
+            "erfinv_far",  # and by sqrt(w) - 4
+            lambda v: _erfinv_ratio((v + 4) ** 2),
+            lambda v: 1 / _erfinv_ratio((v + 4) ** 2),
+            mp.sqrt(6) - 4,
+            mp.sqrt(mp.mpf(high)) - 4,
+            {dtype: degree},
+        )
+
+
+def _erfinv_ratio(w):
+    """erfinv(x) / x for x = sqrt(1 - exp(-w))."""
+    x = mp.sqrt(-mp.expm1(-w))
+    if x == 0:
+        return mp.sqrt(mp.pi) / 2
+    return _erfinv(x, mp.exp(-w)) / x
+
+
+def _erfinv(x, square_gap):
+    """Newton's method on erfc, which keeps the digits near 1 (mpmath's erfinv loses them)."""
+    gap = square_gap / (1 + x)  # 1 - x
+    guess = mp.sqrt(-mp.log(gap * (2 - gap))) * mp.mpf("0.9") if x > mp.mpf("0.5") else x * mp.mpf("0.89")
+    for _ in range(60):
+        step = (gap - mp.erfc(guess)) / (2 / mp.sqrt(mp.pi) * mp.exp(-guess * guess))
+        guess -= step
+        if abs(step) < mp.mpf(10) ** -50 * abs(guess):
+            break
+    return guess
 
 
 def main():

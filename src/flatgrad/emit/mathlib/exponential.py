@@ -13,17 +13,21 @@ from .parts import (
     NAN,
     Word,
     at_least,
-    at_most,
     choose,
+    clamp,
+    clamp_below,
+    clear_low,
     decompose,
+    fast_two_sum,
     integer,
-    keep_nan,
     layout,
     minimax,
     normalised,
     pick,
     power_of_two,
+    power_of_two_bits,
     scale,
+    split_constant,
 )
 from .table import define
 
@@ -34,8 +38,8 @@ LN2_LOW = (1.428606765330187e-06, 1.9082149292705877e-10)
 
 
 def reduce_exp(x: Expr) -> tuple[Word, Expr, Expr]:
-    """(n, r, low) with ``x = n ln2 + r + low`` and |r| <= ln2 / 2, for x that is not NaN nor huge."""
-    n = ir.unary("rint", x * LOG2_E)
+    """(n, r, low) with ``x = n ln2 + r + low`` and |r| <= ln2 / 2, for x that is not huge; NaN gives NaN."""
+    n = at_least(ir.unary("rint", x * LOG2_E), pick(x, -160.0, -1100.0))  # a number for NaN too
     exact = x - n * pick(x, *LN2_HIGH)
     rest = n * pick(x, *LN2_LOW)
     r = exact - rest
@@ -50,16 +54,14 @@ def expm1_kernel(r: Expr, low: Expr) -> Expr:
 @define("exp", ulp=(1.0, 1.0))
 def exp(x: Expr) -> Expr:
     """``2**n * exp(r)``; clamped just outside the range where the result is neither 0 nor infinite."""
-    inside = at_most(at_least(x, pick(x, -105.0, -746.0)), pick(x, 89.0, 710.0))
-    n, r, _ = reduce_exp(inside)
-    return keep_nan(x, scale((r * r * minimax("exp", r) + r) + 1.0, n))
+    n, r, _ = reduce_exp(clamp(x, pick(x, -105.0, -746.0), pick(x, 89.0, 710.0)))
+    return scale((r * r * minimax("exp", r) + r) + 1.0, n)
 
 
 @define("expm1", ulp=(1.5, 1.5))
 def expm1(x: Expr) -> Expr:
     """``2**n * (exp(r) - 1) + (2**n - 1)``, halved while scaling so that 2**n never overflows alone."""
-    inside = at_most(at_least(x, pick(x, -18.0, -38.0)), pick(x, 89.0, 710.0))
-    n, r, low = reduce_exp(inside)
+    n, r, low = reduce_exp(clamp(x, pick(x, -18.0, -38.0), pick(x, 89.0, 710.0)))
     s = power_of_two(n - 1, x)
     result = (s * expm1_kernel(r, low) + (s - 0.5)) * 2.0
     # Tiny x is its own result, with its sign if it is zero; NaN passes the same way.
@@ -72,7 +74,7 @@ def sigmoid(x: Expr) -> Expr:
 
     With ``e = 2**n (1 + p)`` the second is ``2**n (q + p q)``, q the first: e itself is never rounded.
     """
-    y = at_least(-ir.unary("abs", x), pick(x, -105.0, -746.0))
+    y = clamp_below(-ir.unary("abs", x), pick(x, -105.0, -746.0))
     n, r, low = reduce_exp(y)
     p = (r * r * minimax("exp", r) + low) + r
     floor = pick(x, -124, -1020)  # first a scaling that stays normal, then the rest of n
@@ -80,29 +82,31 @@ def sigmoid(x: Expr) -> Expr:
     s = power_of_two(first, x)
     q = 1.0 / ((s + 1.0) + s * p)
     below = (q + p * q) * s * power_of_two(n - first, x)
-    return keep_nan(x, ir.where(x < 0.0, below, q))
+    return ir.where(x < 0.0, below, q)
 
 
-def log_kernel(f: Expr) -> Expr:
-    """log(1 + f) for 1 + f in [sqrt(1/2), sqrt(2)): the correction c in ``f - c``."""
+def log_parts(f: Expr) -> tuple[Expr, Expr]:
+    """(a, b) with ``log(1 + f) = f - a + b``, a = f*f/2, for 1 + f in [sqrt(1/2), sqrt(2))."""
     half_square = f * f * 0.5
     if layout(f).mantissa == 23:
-        return half_square - f * f * f * minimax("log_f", f)
+        return half_square, f * f * f * minimax("log_f", f)
     s = f / (f + 2.0)
     z = s * s
-    return half_square - s * (half_square + z * minimax("log_s", z))
+    return half_square, s * (half_square + z * minimax("log_s", z))
 
 
-def log_edges(x: Expr, at_zero: Expr, value: Expr) -> Expr:
-    """`value` for finite x with ``at_zero > 0``; -inf at 0, NaN below, x itself if infinite or NaN."""
-    special = ir.where(at_zero < 0.0, NAN, ir.where(at_zero.eq(0.0), -INFINITY, x))
-    return ir.where((at_zero > 0.0) & (at_zero < INFINITY), value, special)
+def log_edges(x: Expr, u: Expr, ordinary: Expr, value: Expr) -> Expr:
+    """`value` where `ordinary`; else x for u > 0, -inf at u = 0, NaN below and for NaN."""
+    positive = u > 0.0
+    special = ir.where(positive, x, ir.where(u.eq(0.0), ir.const(-INFINITY, x.dtype), NAN))
+    return ir.where(positive & ordinary, value, special)
 
 
 def scaled_log(e: Word, f: Expr) -> Expr:
     """``e ln2 + log(1 + f)``."""
     n = e.to(f.dtype)
-    return n * pick(f, *LN2_HIGH) + (f - (log_kernel(f) - n * pick(f, *LN2_LOW)))
+    half_square, rest = log_parts(f)
+    return n * pick(f, *LN2_HIGH) + (f - (half_square - (rest + n * pick(f, *LN2_LOW))))
 
 
 @define("log", ulp=(1.0, 1.0))
@@ -110,16 +114,69 @@ def log(x: Expr) -> Expr:
     """``e ln2 + log(m)`` with m near 1; log(1 + f) by a polynomial (float32) or in f / (2 + f) (float64)."""
     scaled, shift = normalised(x)
     e, m = decompose(scaled)
-    return log_edges(x, x, scaled_log(e + shift, m - 1.0))
+    return log_edges(x, x, x < INFINITY, scaled_log(e + shift, m - 1.0))
 
 
 @define("log1p", ulp=(1.5, 1.5))
 def log1p(x: Expr) -> Expr:
     """log of u = 1 + x with the rounding error of u added to the reduced argument."""
     u = x + 1.0
-    error = ir.where(x < 1.0, x - (u - 1.0), 1.0 - (u - x))
+    v = u - 1.0
+    error = (x - v) + (1.0 - (u - v))
     e, m = decompose(u)
     # 2**(1 - e) rather than 2**-e, which would leave the exponent's range at the top.
-    f = (m - 1.0) + (error * 0.5) * power_of_two(1 - e, x)
-    value = ir.where(ir.unary("abs", x) < pick(x, 1e-10, 1e-20), x, scaled_log(e, f))
-    return log_edges(x, u, value)
+    f = (m - 1.0) + (error * 0.5) * (power_of_two_bits(1, x) - (e << layout(x).mantissa)).real()
+    # Tiny x is its own result, with its sign if it is zero.
+    ordinary = (u < INFINITY) & (ir.unary("abs", x) >= pick(x, 1e-10, 1e-20))
+    return log_edges(x, u, ordinary, scaled_log(e, f))
+
+
+@define("exp2", ulp=(1.0, 1.0))
+def exp2(x: Expr) -> Expr:
+    """``2**n * 2**r`` with r in [-1/2, 1/2]; exact at integers."""
+    y = clamp(x, pick(x, -151.0, -1076.0), pick(x, 129.0, 1025.0))
+    n = at_least(ir.unary("rint", y), pick(x, -160.0, -1100.0))
+    r = y - n
+    return scale(r * minimax("exp2", r) + 1.0, integer(n))
+
+
+def _log_to_base(x: Expr, inverse: tuple, unit: tuple) -> Expr:
+    """log x times `inverse`, where `unit` is log 2 times `inverse`; both in two parts.
+
+    The product's leading part is exact, so only the last sum rounds visibly; powers of two are exact in
+    base 2.
+    """
+    scaled, shift = normalised(x)
+    e, m = decompose(scaled)
+    f = m - 1.0
+    half_square, rest = log_parts(f)
+    high = clear_low(f - half_square)
+    low = ((f - high) - half_square) + rest
+    n = (e + shift).to(x.dtype)
+    inverse_high, inverse_low = split_constant(inverse, x)
+    unit_high, unit_low = split_constant(unit, x)
+    total, error = fast_two_sum(n * unit_high, high * inverse_high)
+    small = (low + high) * inverse_low + low * inverse_high
+    return log_edges(x, x, x < INFINITY, total + (small + (error + n * unit_low)))
+
+
+@define("log2", ulp=(1.5, 1.5))
+def log2(x: Expr) -> Expr:
+    """``e + log(m) / ln 2``."""
+    return _log_to_base(x, (LOG2_E, 2.0355273740931033e-17), (1.0, 0.0))
+
+
+@define("log10", ulp=(1.5, 1.5))
+def log10(x: Expr) -> Expr:
+    """``(e ln 2 + log(m)) / ln 10``."""
+    return _log_to_base(
+        x,
+        (0.4342944819032518, 1.098319650216765e-17),
+        (0.30102999566398120, -2.8037281277851704e-18),
+    )
+
+
+@define("softplus", ulp=(2.5, 2.5))
+def softplus(x: Expr) -> Expr:
+    """``log(1 + exp(x))`` as ``max(x, 0) + log1p(exp(-|x|))``."""
+    return clamp_below(x, 0.0) + log1p(exp(-ir.unary("abs", x)))

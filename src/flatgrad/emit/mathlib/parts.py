@@ -6,6 +6,7 @@ multiply-adds, so that a loop around it vectorises and every target computes the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ...graph import dtypes
@@ -158,11 +159,35 @@ def at_most(x: Expr, high: float) -> Expr:
     return ir.where(x < high, x, high)
 
 
+def clamp_below(x: Expr, low: float) -> Expr:
+    """max(x, low), and NaN for NaN."""
+    low = ir.const(low, x.dtype)
+    return ir.where(x < low, low, x)
+
+
+def clamp_above(x: Expr, high: float) -> Expr:
+    """min(x, high), and NaN for NaN."""
+    high = ir.const(high, x.dtype)
+    return ir.where(high < x, high, x)
+
+
+def clamp(x: Expr, low: float, high: float) -> Expr:
+    """`x` limited to [low, high]; NaN stays."""
+    return clamp_above(clamp_below(x, low), high)
+
+
 # -- polynomials ----------------------------------------------------------------------------------
 
 
-def horner(x: Expr, coefficients: Sequence) -> Expr:
-    """``sum(c[i] * x**i)`` by Horner's rule: fewest operations, and loops hide the latency."""
+def polynomial(x: Expr, coefficients: Sequence) -> Expr:
+    """``sum(c[i] * x**i)``: Horner's rule, for many terms in two interleaved halves (less latency)."""
+    if len(coefficients) < 8:
+        return _horner(x, coefficients)
+    square = x * x
+    return _horner(square, coefficients[0::2]) + x * _horner(square, coefficients[1::2])
+
+
+def _horner(x: Expr, coefficients: Sequence) -> Expr:
     result = None
     for c in reversed(coefficients):
         if not isinstance(c, Expr):
@@ -173,7 +198,7 @@ def horner(x: Expr, coefficients: Sequence) -> Expr:
 
 def minimax(name: str, x: Expr, made_for: str = "") -> Expr:
     """The polynomial that tools/remez.py made under this name, for x's dtype or the one named."""
-    return horner(x, COEFFICIENTS[name, made_for or x.dtype.name])
+    return polynomial(x, COEFFICIENTS[name, made_for or x.dtype.name])
 
 
 def two_minimax(condition: Expr, first: str, second: str, x: Expr) -> Expr:
@@ -182,7 +207,7 @@ def two_minimax(condition: Expr, first: str, second: str, x: Expr) -> Expr:
     b = COEFFICIENTS[second, x.dtype.name]
     size = max(len(a), len(b))
     a, b = (list(c) + [0.0] * (size - len(c)) for c in (a, b))
-    return horner(
+    return polynomial(
         x,
         [
             ir.where(condition, ir.const(p, x.dtype), ir.const(q, x.dtype))
@@ -192,6 +217,12 @@ def two_minimax(condition: Expr, first: str, second: str, x: Expr) -> Expr:
 
 
 # -- exponents ------------------------------------------------------------------------------------
+
+
+def power_of_two_bits(n: int, like: Expr) -> Word:
+    """The bits of 2**n."""
+    form = layout(like)
+    return Word(Expr("const", form.integer, (), (n + form.bias) << form.mantissa))
 
 
 def power_of_two(n: Word, like: Expr) -> Expr:
@@ -239,6 +270,16 @@ def halves(x: Expr) -> tuple[Expr, Expr]:
     """(high, low) with ``x = high + low`` and short significands, by masking (it can't overflow)."""
     high = clear_low(x)
     return high, x - high
+
+
+def split_constant(number: tuple[float, float], like: Expr) -> tuple[Expr, Expr]:
+    """A constant given as (double, rest) in two parts of like's dtype, the first with a short significand."""
+    form = layout(like)
+    kind = form.dtype.np.type
+    mantissa, exponent = math.frexp(number[0])
+    digits = form.mantissa + 1 - form.half
+    high = math.ldexp(round(math.ldexp(mantissa, digits)), exponent - digits)
+    return ir.const(kind(high), like.dtype), ir.const((number[0] - high) + number[1], like.dtype)
 
 
 def fast_two_sum(a: Expr, b: Expr) -> tuple[Expr, Expr]:

@@ -12,15 +12,16 @@ from .parts import (
     NAN,
     at_least,
     at_most,
+    clear_low,
     decompose,
     fast_two_sum,
+    halves,
     integer,
     layout,
     minimax,
     normalised,
     power_of_two,
     scale,
-    two_product,
     word,
 )
 from .table import define
@@ -34,44 +35,48 @@ THIRD_LOW = 1.850371707708594e-17
 
 
 def log_extended(x: Expr) -> tuple[Expr, Expr]:
-    """log x of a positive finite float64, as an unevaluated sum, to about 2**-66 of its size.
+    """log x of a positive finite float64, as a double and a rest below 2**-24 of it, to 2**-66 of its size.
 
-    ``2 atanh(s)`` with s = (m - 1) / (m + 1) in double length: ``2 s (1 + z (1/3 + z p(z)))``, z = s*s.
+    ``2 atanh(s)`` with s = (m - 1) / (m + 1): ``2 s (1 + z (1/3 + z p(z)))``, z = s*s. Each factor is cut to a
+    short leading part, whose products are exact, and a rest.
     """
     scaled, shift = normalised(x)
     e, m = decompose(scaled)
     f = m - 1.0
-    d, d_low = fast_two_sum(ir.const(1.0, m.dtype), m)
-    inverse = 1.0 / d
-    s = f * inverse
-    p, p_low = two_product(s, d)
-    s_low = (((f - p) - p_low) - s * d_low) * inverse
-    z, z_low = two_product(s, s)
-    z_low = z_low + (s + s) * s_low
-    a, a_low = fast_two_sum(ir.const(THIRD, m.dtype), z * minimax("log_tail", z))
-    a_low = a_low + THIRD_LOW
-    t, t_low = two_product(z, a)
-    t_low = t_low + (z * a_low + z_low * a)
-    u, u_low = two_product(s, t)
-    u_low = u_low + (s * t_low + s_low * t)
-    high, low = fast_two_sum(s, u)
-    low = low + (s_low + u_low)
+    inverse = 1.0 / (m + 1.0)
+    s = clear_low(f * inverse)
+    d = clear_low(m + 1.0)
+    s_rest = ((f - s * d) - s * (m - (d - 1.0))) * inverse
+    z = s * s
+    z_rest = (s + s + s_rest) * s_rest
+    whole = z + z_rest
+    tail = whole * minimax("log_tail", whole)
+    a = clear_low(tail + THIRD)
+    a_rest = ((THIRD - a) + tail) + THIRD_LOW
+    z_short = clear_low(z)
+    product = z_short * a
+    product_rest = z_short * a_rest + ((z - z_short) + z_rest) * (a + a_rest)
+    t = clear_low(product + product_rest)
+    t_rest = (product - t) + product_rest
+    high, low = fast_two_sum(s, s * t)
+    low = low + (s_rest + (s * t_rest + s_rest * (t + t_rest)))
     n = (e + shift).to(m.dtype)
     total, rest = fast_two_sum(n * LN2_40, high + high)
-    return fast_two_sum(total, (low + low) + (rest + n * LN2_REST))
+    return total, (low + low) + (rest + n * LN2_REST)
 
 
 def _magnitude_64(x: Expr, y: Expr) -> Expr:
     """x**y for x >= 0 or NaN."""
     high, low = log_extended(x)
     high = ir.where((x > 0.0) & (x < INFINITY), high, ir.where(x.eq(0.0), -INFINITY, x))
-    product, error = two_product(y, high)
-    error = error + y * low
-    error = ir.where(ir.unary("abs", product) < 1000.0, error, 0.0)
+    log = clear_low(high)
+    y_short, y_rest = halves(y)
+    product = y_short * log
+    rest = y_short * ((high - log) + low) + y_rest * (high + low)
+    rest = ir.where(ir.unary("abs", product) < 1000.0, rest, 0.0)
     inside = at_most(at_least(product, -746.0), 710.0)
     n = ir.unary("rint", inside * LOG2_E)
-    exact = inside - n * LN2_40
-    r, low = fast_two_sum(exact, error - n * LN2_REST)
+    r, low = fast_two_sum(inside - n * LN2_40, rest - n * LN2_REST)
     return scale(((r * r * minimax("exp", r) + low) + r) + 1.0, integer(n))
 
 
@@ -109,3 +114,44 @@ def power(x: Expr, y: Expr) -> Expr:
     value = ir.where(x.ne(x) | y.ne(y), NAN, value)
     one = y.eq(0.0) | x.eq(1.0) | (x.eq(-1.0) & ir.unary("abs", y).eq(INFINITY))
     return ir.where(one, 1.0, value)
+
+
+@define("hypot", arity=2, ulp=(1.0, 1.5))
+def hypot(x: Expr, y: Expr) -> Expr:
+    """``sqrt(x*x + y*y)``, in float64 or scaled by a power of two; infinite if either is, even beside NaN."""
+    a, b = ir.unary("abs", x), ir.unary("abs", y)
+    infinite = a.eq(INFINITY) | b.eq(INFINITY)
+    if layout(x) is F64:
+        larger = ir.where(a < b, b, a)
+        down = ir.where(larger > 2.0**500, ir.const(2.0**-600, x.dtype), 1.0)
+        down = ir.where(larger < 2.0**-450, 2.0**600, down)
+        up = ir.where(larger > 2.0**500, ir.const(2.0**600, x.dtype), 1.0)
+        up = ir.where(larger < 2.0**-450, 2.0**-600, up)
+        a, b = a * down, b * down
+        length = ir.unary("sqrt", a * a + b * b) * up
+    else:
+        a, b = ir.cast(a, dtypes.float64), ir.cast(b, dtypes.float64)
+        length = ir.cast(ir.unary("sqrt", a * a + b * b), x.dtype)
+    return ir.where(infinite, INFINITY, length)
+
+
+@define("cbrt", ulp=(1.0, 1.0))
+def cbrt(x: Expr) -> Expr:
+    """A polynomial for the cube root of the significand, scaled by a third of the exponent, and Newton steps."""
+    size = ir.unary("abs", x)
+    scaled, shift = normalised(size)
+    e, m = decompose(scaled)
+    e = e + shift
+    third = integer(ir.unary("rint", e.to(x.dtype) * THIRD))
+    rest = e - third * 3  # -1, 0 or 1
+    a = m * power_of_two(rest, x)
+    f = m - 1.0
+    root = minimax("cbrt", f) * ir.where(
+        rest < 0,
+        ir.const(0.7937005259840998, x.dtype),
+        ir.where(rest.eq(0), ir.const(1.0, x.dtype), 1.2599210498948732),
+    )
+    for _ in range(1 if x.dtype is dtypes.float32 else 2):
+        root = root - (root - a / (root * root)) * THIRD
+    value = (word(root * power_of_two(third, x)) | (word(x) & layout(x).sign)).real()
+    return ir.where((size > 0.0) & (size < INFINITY), value, x)

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from ...lower import ir
 from ...lower.ir import Expr
-from .exponential import reduce_exp
-from .parts import at_most, copysign, keep_nan, minimax, pick, power_of_two, two_minimax
+from .exponential import reduce_exp, scaled_log
+from .parts import (
+    F64,
+    NAN,
+    clamp_above,
+    clear_low,
+    copysign,
+    decompose,
+    fast_two_sum,
+    layout,
+    minimax,
+    pick,
+    power_of_two,
+    scale,
+    two_minimax,
+)
 from .table import define
 
 
@@ -13,9 +27,54 @@ from .table import define
 def erf(x: Expr) -> Expr:
     """``x + x p(x**2)`` near zero, ``1 - exp(-q(|x|))`` beyond, until it rounds to 1."""
     size = ir.unary("abs", x)
-    y = at_most(size, pick(x, 3.95, 5.95))
+    y = clamp_above(size, pick(x, 3.95, 5.95))
     near = y < pick(x, 0.9, 1.25)
     polynomial = two_minimax(near, "erf_near", "erf_far", ir.where(near, y * y, y))
     n, r, _ = reduce_exp(-polynomial)
     far = 1.0 - ((r * r * minimax("exp", r) + r) + 1.0) * power_of_two(n, x)
-    return keep_nan(x, copysign(ir.where(near, y + y * polynomial, far), x))
+    return copysign(ir.where(near, y + y * polynomial, far), x)
+
+
+@define("erfc", ulp=(4.0, 4.0))
+def erfc(x: Expr) -> Expr:
+    """``exp(-x**2) p(t) / (1 + 2|x|)`` with t = (|x| - 4) / (|x| + 4), 1 - erf near 0; from 2 for negative x.
+
+    x**2 is taken in two parts. The variable is that of Shepherd and Laframboise, Math. Comp. 36 (1981).
+    """
+    y = clamp_above(ir.unary("abs", x), pick(x, 10.5, 27.5))
+    short = clear_low(y)
+    n, r, low = reduce_exp(-(short * short))
+    r, error = fast_two_sum(r, -((y - short) * (y + short)))
+    # The second part of x**2 may push r beyond ln2 / 2 a little; the polynomial has room for that.
+    exponential = ((r * r * minimax("exp_wide", r) + (low + error)) + r) + 1.0
+    t = (y - 4.0) / (y + 4.0)
+    far = scale(exponential * minimax("erfcx", t) / (y + y + 1.0), n)
+    value = ir.where(y < 0.5, 1.0 - (y * minimax("erf_near", y * y) + y), far)
+    return ir.where(x < 0.0, 2.0 - value, value)
+
+
+@define("erfinv", ulp=(4.0, 4.0))
+def erfinv(x: Expr) -> Expr:
+    """``x p(w)`` with w = -log(1 - x*x), or p(sqrt(w)) in the tails (Giles, GPU Computing Gems, 2011)."""
+    size = ir.unary("abs", x)
+    argument = (1.0 - size) * (size + 1.0)
+    e, m = decompose(argument)
+    w = -scaled_log(e, m - 1.0)
+    middle = w < 6.0
+    root = ir.unary("sqrt", ir.where(middle, 6.0, w))
+    value = x * ir.where(middle, minimax("erfinv_near", w - 3.0), minimax("erfinv_far", root - 4.0))
+    if layout(x) is F64:
+        value = _refined(value, x, size)
+    edge = ir.where(size.eq(1.0), x * float("inf"), NAN)
+    return ir.where(size < 1.0, value, edge)
+
+
+def _refined(y: Expr, x: Expr, size: Expr) -> Expr:
+    """A step of Halley's method for erf(y) = x; in terms of erfc and 1 - |x| in the tails."""
+    near = size < 0.5
+    magnitude = ir.unary("abs", y)
+    gap = ir.where(near, erf(magnitude) - size, (1.0 - size) - erfc(magnitude))
+    n, r, low = reduce_exp(magnitude * magnitude)
+    inverse_slope = (((r * r * minimax("exp", r) + low) + r) + 1.0) * power_of_two(n, x)
+    step = gap * inverse_slope * 0.8862269254527580
+    return copysign(magnitude - step / (magnitude * step + 1.0), x)

@@ -15,12 +15,16 @@ from .parts import (
     F32,
     F64,
     INFINITY,
+    NAN,
     Word,
     choose,
     fast_two_sum,
     halves,
     layout,
+    copysign,
     minimax,
+    pick,
+    split_constant,
     word,
 )
 from .table import define
@@ -133,19 +137,13 @@ def _sine_64(magnitude: Word, size: Expr, near: Expr, quarter: bool) -> tuple[Ex
     return tail + high, odd
 
 
-def _reduced_64(magnitude, size, near, quarter):
+def _reduced_64(magnitude: Word, size: Expr, near: Expr, quarter: bool):
+    """(high, low, sign bit) of |x|, or |x| + pi/2, less the nearest multiple of pi."""
     turns, rest = half_turns_64(magnitude)
     if quarter:
         turns = turns + (1 << 62)
     parity = (turns + (1 << 62)) & F64.sign
-    top, bottom = (turns << 1) | rest.lsr(63), rest << 1
-    sign = top >> 63
-    top, bottom = top ^ sign, bottom ^ sign
-    a = (top & ~0x7FF).to(dtypes.float64) * 2.0**-64
-    b = (((top & 0x7FF) << 52) | bottom.lsr(12)).to(dtypes.float64) * 2.0**-116
-    high, low = _times_pi(*fast_two_sum(a, b))
-    flip = sign & F64.sign
-    high, low = (word(high) ^ flip).real(), (word(low) ^ flip).real()
+    high, low = _angle_64((turns << 1) | rest.lsr(63), rest << 1, PI, PI_LOW)
     if quarter:
         start, start_low = fast_two_sum(ir.const(PI / 2, dtypes.float64), -size)
         start_low = start_low + PI_LOW / 2
@@ -154,14 +152,24 @@ def _reduced_64(magnitude, size, near, quarter):
     return ir.where(near, start, high), ir.where(near, start_low, low), choose(near, 0, parity)
 
 
-def _times_pi(high: Expr, low: Expr) -> tuple[Expr, Expr]:
-    """(high + low) * pi in double length."""
-    pi_1 = 3.1415926218032837  # the upper half of the digits of PI
-    pi_2 = PI - pi_1
+def _angle_64(top: Word, bottom: Word, unit: float, unit_low: float) -> tuple[Expr, Expr]:
+    """The signed 128-bit fraction times `unit`, in double length, however small it is."""
+    sign = top >> 63
+    top, bottom = top ^ sign, bottom ^ sign
+    a = (top & ~0x7FF).to(dtypes.float64) * 2.0**-64
+    b = (((top & 0x7FF) << 52) | bottom.lsr(12)).to(dtypes.float64) * 2.0**-116
+    high, low = _times(*fast_two_sum(a, b), unit, unit_low)
+    flip = sign & F64.sign
+    return (word(high) ^ flip).real(), (word(low) ^ flip).real()
+
+
+def _times(high: Expr, low: Expr, unit: float, unit_low: float) -> tuple[Expr, Expr]:
+    """(high + low) * (unit + unit_low) in double length."""
+    u1, u2 = split_constant((unit, 0.0), high)
     h1, h2 = halves(high)
-    p = high * PI
-    error = ((h1 * pi_1 - p) + h1 * pi_2 + h2 * pi_1) + h2 * pi_2
-    return fast_two_sum(p, error + (high * PI_LOW + low * PI))
+    p = high * unit
+    error = ((h1 * u1 - p) + h1 * u2 + h2 * u1) + h2 * u2
+    return fast_two_sum(p, error + (high * unit_low + low * unit))
 
 
 @define("sin", ulp=(2.0, 2.0))
@@ -174,3 +182,115 @@ def sin(x: Expr) -> Expr:
 def cos(x: Expr) -> Expr:
     """``sin(x + pi/2)``, the quarter turn added exactly to the reduced argument; NaN at infinities."""
     return _sine_of_half_turns(x, quarter=True)
+
+
+@define("tan", ulp=(2.0, 2.5))
+def tan(x: Expr) -> Expr:
+    """``sin / cos`` or ``-cos / sin`` of x less the nearest multiple of pi/2; NaN at infinities."""
+    form = layout(x)
+    magnitude = word(x) & ~form.sign
+    size = magnitude.real()
+    near = size < 1.0
+    reduce = _quadrant_64 if form is F64 else _quadrant_32
+    high, low, odd = reduce(magnitude, size, near)
+    z = high * high
+    sine = (high * z * minimax("sin", z, x.dtype.name) + low * (1.0 - z * 0.5)) + high
+    cosine = 1.0 - (z * 0.5 - (z * z * minimax("cos", z, x.dtype.name) - high * low))
+    value = ir.where(odd, -cosine, sine) / ir.where(odd, sine, cosine)
+    value = (word(ir.cast(value, x.dtype)) ^ (word(x) & form.sign)).real()
+    return ir.where(size < INFINITY, value, x - x)
+
+
+def _quadrant_32(magnitude: Word, size: Expr, near: Expr):
+    """(angle, 0, odd) in float64: |x| less the nearest multiple of pi/2, and whether that was odd."""
+    turns = half_turns_32(magnitude) << 1
+    odd = (turns + (1 << 62)) < 0
+    angle = (turns << 1).to(dtypes.float64) * (PI * 2.0**-65)
+    wide = ir.cast(size, dtypes.float64)
+    return ir.where(near, wide, angle), ir.const(0.0, dtypes.float64), odd & ~near
+
+
+def _quadrant_64(magnitude: Word, size: Expr, near: Expr):
+    """The same in double length."""
+    turns, rest = half_turns_64(magnitude)
+    turns, rest = (turns << 1) | rest.lsr(63), rest << 1
+    odd = (turns + (1 << 62)) < 0
+    high, low = _angle_64((turns << 1) | rest.lsr(63), rest << 1, PI / 2, PI_LOW / 2)
+    return ir.where(near, size, high), ir.where(near, 0.0, low), odd & ~near
+
+
+# -- inverses -------------------------------------------------------------------------------------
+
+
+def _arcsine_parts(size: Expr) -> tuple[Expr, Expr, Expr]:
+    """(far, s, t): asin(s) = s + t for s = size, or s = sqrt((1 - size) / 2) where `far`, size > 1/2."""
+    far = size > 0.5
+    z = ir.where(far, (1.0 - size) * 0.5, size * size)
+    s = ir.where(far, ir.unary("sqrt", z), size)
+    return far, s, s * z * minimax("asin", z)
+
+
+@define("asin", ulp=(2.0, 2.0))
+def asin(x: Expr) -> Expr:
+    """``x + x**3 p(x**2)`` to 1/2, then ``pi/2 - 2 asin(sqrt((1 - x) / 2))``; NaN outside [-1, 1]."""
+    far, s, t = _arcsine_parts(ir.unary("abs", x))
+    high, low = _pi_over(2, x)
+    return copysign(ir.where(far, (high - (s + s)) - ((t + t) - low), s + t), x)
+
+
+@define("acos", ulp=(2.0, 2.0))
+def acos(x: Expr) -> Expr:
+    """``pi/2 - asin x`` in the middle; ``2 asin(sqrt((1 - |x|) / 2))`` from 0 or pi at the ends."""
+    far, s, t = _arcsine_parts(ir.unary("abs", x))
+    a = s + t
+    high, low = _pi_over(2, x)
+    whole, whole_low = _pi_over(1, x)
+    double = a + a
+    negative = x < 0.0
+    ends = ir.where(negative, whole - (double - whole_low), double)
+    middle = high - (ir.where(negative, -a, a) - low)
+    return ir.where(far, ends, middle)
+
+
+def _pi_over(divisor: int, x: Expr) -> tuple[Expr, Expr]:
+    """pi / divisor in two parts of x's dtype (divisor a power of two)."""
+    high = float(x.dtype.np.type(PI))
+    low = (PI - high) + PI_LOW
+    return ir.const(high / divisor, x.dtype), ir.const(low / divisor, x.dtype)
+
+
+def _arctangent(y: Expr, x: Expr) -> tuple[Expr, Expr]:
+    """(eighth, a) for 0 <= y <= x: atan(y / x) is a, plus pi/4 where `eighth`; one division."""
+    eighth = y * 2.0 > x
+    t = ir.where(eighth, y - x, y) / ir.where(eighth, y + x, x)
+    z = t * t
+    return eighth, t * z * minimax("atan", z) + t
+
+
+@define("atan", ulp=(2.0, 2.0))
+def atan(x: Expr) -> Expr:
+    """Reduced by 1/x beyond 1, then by (t - 1) / (t + 1) beyond 1/2."""
+    return atan2(x, ir.const(1.0, x.dtype))
+
+
+@define("atan2", arity=2, ulp=(2.0, 2.0))
+def atan2(y: Expr, x: Expr) -> Expr:
+    """The angle of the point (x, y) in [-pi, pi], by octants, with C99 Annex F's special cases."""
+    ay, ax = ir.unary("abs", y), ir.unary("abs", x)
+    steep = ay > ax
+    large, small = ir.where(steep, ay, ax), ir.where(steep, ax, ay)
+    # Infinite, huge and zero pairs become ordinary ones with the same ratio.
+    infinite = large.eq(INFINITY)
+    small = ir.where(infinite, ir.where(small.eq(INFINITY), ir.const(1.0, x.dtype), 0.0), small)
+    large = ir.where(infinite | large.eq(0.0), 1.0, large)
+    shrink = ir.where(large > pick(x, 2.0**100, 2.0**1000), ir.const(0.25, x.dtype), 1.0)
+    eighth, a = _arctangent(small * shrink, large * shrink)
+    # The result is k pi/4 + a or - a.
+    count = ir.where(eighth, ir.const(1.0, x.dtype), 0.0)
+    count = ir.where(steep, 2.0 - count, count)
+    negative = word(x) < 0
+    count = ir.where(negative, 4.0 - count, count)
+    a = ir.where(steep ^ negative, -a, a)
+    base, base_low = split_constant((PI / 4, PI_LOW / 4), x)
+    value = count * base + (a + count * base_low)
+    return ir.where(x.ne(x) | y.ne(y), NAN, copysign(ir.unary("abs", value), y))
