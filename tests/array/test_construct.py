@@ -176,7 +176,9 @@ def test_filled_and_counted(name, args, kwargs):
         pair.append(getattr(module, name)(*args, **named))
     ours, theirs = pair
     assert repr(ours.dtype) == repr(theirs.dtype).replace("torch", "flatgrad")
-    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6 if ours.element_size() == 4 else 1e-14)
+    np.testing.assert_allclose(
+        ours.numpy(), theirs.numpy(), rtol=1e-6 if ours.element_size() == 4 else 1e-14
+    )
 
 
 def test_like_and_new():

@@ -132,7 +132,9 @@ def test_array_protocol():
 def test_numbers():
     assert fg.tensor(2.5).item() == 2.5 and type(fg.tensor([[3]]).item()) is int
     assert fg.tensor(True).item() is True
-    assert float(fg.tensor([1])) == 1.0 and int(fg.tensor(2.7)) == 2 and complex(fg.tensor(1.5)) == 1.5
+    assert (
+        float(fg.tensor([1])) == 1.0 and int(fg.tensor(2.7)) == 2 and complex(fg.tensor(1.5)) == 1.5
+    )
     assert bool(fg.tensor(0.0)) is False and bool(fg.tensor([3]))
     assert [10, 20, 30][fg.tensor(1)] == 20
     assert f"{fg.tensor(1.5):.3f}" == "1.500" and f"{fg.tensor([1.0])}" == "tensor([1.])"
@@ -180,7 +182,9 @@ def test_conversions():
     assert x.grad.dtype is fg.float32 and x.grad.tolist() == [1.0]
 
 
-@pytest.mark.parametrize("through", [lambda t: pickle.loads(pickle.dumps(t)), copy.deepcopy, copy.copy])
+@pytest.mark.parametrize(
+    "through", [lambda t: pickle.loads(pickle.dumps(t)), copy.deepcopy, copy.copy]
+)
 def test_copies_of_leaves(through):
     w = fg.tensor([[1.0, 2.0]], requires_grad=True)
     (w * 3).sum().backward()

@@ -12,7 +12,9 @@ torch = pytest.importorskip("torch")
 
 def as_ours(text):
     """PyTorch's text in flatgrad's name, which is longer: where the dtype wraps is not compared."""
-    return re.sub(r",\s+(dtype|requires|grad_fn|size)", r", \1", text.replace("torch.", "flatgrad."))
+    return re.sub(
+        r",\s+(dtype|requires|grad_fn|size)", r", \1", text.replace("torch.", "flatgrad.")
+    )
 
 
 def arrays():

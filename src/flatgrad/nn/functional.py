@@ -11,15 +11,15 @@ from ..array.construct import make_leaf
 from ..array.random import source_of
 from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
-from ..ops.comparison import ne
 from ..ops.contraction import matmul
 from ..ops.declare import cast
-from ..ops.elementwise import where
 from ..ops.indexing import gather
-from ..ops.movement import reshape, transpose, unsqueeze
-from ..ops.selection import relu
+from ..ops.logic import ne
+from ..ops.movement import reshape
+from ..ops.selection import relu, where
 from ..ops.statistics import log_softmax, logsumexp, softmax, softmin
 from ..ops.transcendental import erf, log, log1p, sigmoid, softplus, tanh
+from ..ops.views import transpose, unsqueeze
 from ..tensor import Tensor, node_of
 
 __all__ = [

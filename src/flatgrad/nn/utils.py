@@ -7,8 +7,8 @@ import math
 from ..autograd.modes import no_grad
 from ..errors import ArgumentError, GradientError
 from ..graph.shapes import numel
+from ..ops.joining import cat
 from ..ops.movement import reshape
-from ..ops.structure import cat
 from ..tensor import Tensor, late, node_of
 
 __all__ = [
