@@ -1,4 +1,4 @@
-"""autograd.Function beside PyTorch's: saving, several outputs, in-place, double backward, errors."""
+"""autograd.Function: saving, several outputs, in-place, double backward, errors."""
 
 import numpy as np
 import pytest
@@ -87,7 +87,9 @@ def test_numbers_and_two_outputs():
     (a * 10 + b).sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), [23.0, 24.0, 25.0])
     np.testing.assert_allclose(y.grad.numpy(), [0.5, -1.5, 2.0])
-    assert fg.autograd.gradcheck(lambda x, y: Scaled.apply(x, 2.0, y), (leaf(), leaf([3.0, 4.0, 5.0])))
+    assert fg.autograd.gradcheck(
+        lambda x, y: Scaled.apply(x, 2.0, y), (leaf(), leaf([3.0, 4.0, 5.0]))
+    )
 
 
 def test_only_needed_inputs():

@@ -82,7 +82,9 @@ def test_hooks_run_for_grad_too_but_not_off_the_way():
 def test_post_accumulate_hooks():
     x = leaf()
     seen = []
-    handle = x.register_post_accumulate_grad_hook(lambda t: seen.append((t is x, t.grad.numpy()[0])))
+    handle = x.register_post_accumulate_grad_hook(
+        lambda t: seen.append((t is x, t.grad.numpy()[0]))
+    )
     (x * 3).sum().backward()
     (x * 3).sum().backward()
     handle.remove()

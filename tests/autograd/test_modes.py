@@ -1,4 +1,4 @@
-"""no_grad, enable_grad, set_grad_enabled, inference_mode: blocks, decorators, generators, threads."""
+"""no_grad and its kin: blocks, decorators, generators, threads."""
 
 import threading
 
@@ -142,7 +142,9 @@ def test_inference_mode():
     # No derivative needs the values of a sum's operands.
     (x + made).sum().backward()
     assert x.grad.numpy().tolist() == [1.0, 1.0]
-    with pytest.raises(GradientError, match="Inference tensors cannot be saved for backward.*clone"):
+    with pytest.raises(
+        GradientError, match=r"Inference tensors cannot be saved for backward.*clone"
+    ):
         x * made
     (x * made.clone()).sum()
     with fg.no_grad():

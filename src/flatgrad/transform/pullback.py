@@ -96,10 +96,10 @@ def pullback(
         if node.mark & FREED:
             raise GradientError(freed_message(node))
         grads = _apply_rule(node, g, handles)
-        if check is not None:
-            check(node, grads)
         if saved is not None and _used_values(node, g, grads, handles):
             saved.append(node)
+        if check is not None:
+            check(node, grads)
         for source, grad in zip(node.inputs, grads, strict=True):
             if grad is not None and source in reaching:
                 cots[source] = add(cots.get(source), grad)
