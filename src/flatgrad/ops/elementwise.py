@@ -107,7 +107,16 @@ def add(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
 )  # fmt: skip
 def sub(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
     """``input - alpha * other``. Not defined for bools: use ``^``."""
+    for operand in (input, other):
+        if isinstance(operand, Tensor) and operand.dtype is dtypes.bool_:
+            raise DTypeError("sub: not defined for bool tensors; use ^, or convert with .to() first")
     return written("sub", raw_sub(input, _scaled_other("sub", input, other, alpha)), out)
+
+
+@composite(samples=pair_samples)
+def true_divide(input: Tensor, other, *, out=None) -> Tensor:
+    """``input / other``, always floating: :func:`flatgrad.div` without a rounding mode."""
+    return div(input, other, out=out)
 
 
 @composite(samples=with_arguments(pair_samples, alpha=0.7))
@@ -507,6 +516,6 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1, out=Non
 
 alias("sub", "subtract")
 alias("mul", "multiply")
-alias("div", "divide", "true_divide")
+alias("div", "divide")
 alias("neg", "negative")
 alias("trunc", "fix")

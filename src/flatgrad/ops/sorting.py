@@ -124,7 +124,12 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     return SortResult(*sorted_pair(x, dim, bool(descending), bool(stable)))
 
 
-@composite(samples=_sort_samples, errors=_sort_errors, differentiable=False)
+def _msort_samples(rng):
+    yield Sample((rng.permutation(6.0 * np.arange(6)).reshape(3, 2),))
+    yield Sample((rng.permutation(np.arange(4.0)),))
+
+
+@composite(samples=_msort_samples)
 def msort(input: Tensor) -> Tensor:
     """The elements in order along the first dimension."""
     return sort(input, 0).values
