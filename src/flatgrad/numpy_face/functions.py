@@ -8,14 +8,16 @@ flatgrad's name after ``=`` where that is another.
 from __future__ import annotations
 
 import builtins
+from itertools import pairwise
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..graph.dtypes import as_dtype
+from ..graph.node import const
 from ..graph.shapes import broadcast, normal_dim
 from ..ops.declare import cast, operands, tensor_of
-from ..tensor import Tensor, node_of
+from ..tensor import Tensor, node_of, wrap
 from .ufuncs import declared, operand, promoted, public, stored, unsupported
 
 # Arguments that say how NumPy stores or finds a result, not what it is.
@@ -54,10 +56,6 @@ RENAMED = {
     "rot90": ("rot90", "m=input k axes=dims"),
     "tile": ("tile", "A=input reps=dims"),
     "take_along_axis": ("take_along_dim", "arr=input indices axis=dim"),
-    "zeros_like": ("zeros_like", "a=input dtype"),
-    "ones_like": ("ones_like", "a=input dtype"),
-    "empty_like": ("empty_like", "a=input dtype"),
-    "full_like": ("full_like", "a=input fill_value dtype"),
     "nan_to_num": ("nan_to_num", "x=input nan posinf neginf"),
     "round": ("round", "a=input decimals out"),
     "around": ("round", "a=input decimals out"),
@@ -77,14 +75,12 @@ RENAMED = {
     "linalg.det": ("linalg.det", "a=A"),
     "linalg.slogdet": ("linalg.slogdet", "a=A"),
     "linalg.inv": ("linalg.inv", "a=A"),
-    "linalg.solve": ("linalg.solve", "a=A b=B"),
     "linalg.cholesky": ("linalg.cholesky", "a=A"),
     "linalg.eigh": ("linalg.eigh", "a=A UPLO"),
     "linalg.eigvalsh": ("linalg.eigvalsh", "a=A UPLO"),
     "linalg.pinv": ("linalg.pinv", "a=A rcond=rtol"),
     "linalg.matrix_power": ("linalg.matrix_power", "a=A n"),
     "linalg.matrix_rank": ("linalg.matrix_rank", "A"),
-    "linalg.multi_dot": ("linalg.multi_dot", "arrays=tensors"),
 }  # fmt: skip
 
 
@@ -112,7 +108,9 @@ def _renamed(name: str, row: tuple):
             call[ours[key]] = value
         first = ours[order[0]]
         if len(args) > len(order) or first not in call:
-            raise ArgumentError(f"numpy.{name}: takes ({', '.join(order)}), got {len(args)} arguments")
+            raise ArgumentError(
+                f"numpy.{name}: takes ({', '.join(order)}), got {len(args)} arguments"
+            )
         out = call.pop("out", None)
         return stored(name, public(target)(operand(call.pop(first)), **call), out)
 
@@ -297,6 +295,23 @@ def _pad(array, pad_width, mode="constant", *, constant_values=0, **kwargs):
     return public("pad")(array, tuple(flat), value=constant_values)
 
 
+def _filled(number):
+    def adapter(a, dtype=None, order="K", subok=True, shape=None, **kwargs):
+        return _full_like(a, number, dtype, shape=shape)
+
+    return adapter
+
+
+@_adapter("full_like")
+def _full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, **kwargs):
+    shape = tuple(a.shape) if shape is None else tuple(np.atleast_1d(shape).tolist())
+    return wrap(const(fill_value, a.dtype if dtype is None else as_dtype(dtype), shape))
+
+
+for _name, _number in (("zeros_like", 0), ("ones_like", 1), ("empty_like", 0)):
+    _adapter(_name)(_filled(_number))
+
+
 # -- joining and splitting ------------------------------------------------------------------------
 
 
@@ -353,7 +368,7 @@ def _append(arr, values, axis=None):
 def _pieces(x: Tensor, bounds: list, axis: int) -> list[Tensor]:
     before = (slice(None),) * normal_dim("split", axis, x.ndim)
     edges = [0, *bounds, x.shape[axis]]
-    return [x[(*before, slice(a, b))] for a, b in zip(edges, edges[1:], strict=False)]
+    return [x[(*before, slice(a, b))] for a, b in pairwise(edges)]
 
 
 @_adapter("array_split")
@@ -456,10 +471,17 @@ def _unique(ar, return_index=False, return_inverse=False, return_counts=False, a
 # -- statistics -----------------------------------------------------------------------------------
 
 
+def _refuse(name: str, kwargs: dict) -> None:
+    """Raise for arguments that were given and that flatgrad does not know."""
+    given = [k for k, v in kwargs.items() if v is not np._NoValue]
+    if given:
+        raise unsupported(f"numpy.{name} with {', '.join(given)}=")
+
+
 def _spread(name: str):
-    def adapter(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, correction=None, **kwargs):
-        if any(v is not np._NoValue for v in kwargs.values()):
-            raise unsupported(f"numpy.{name} with {', '.join(kwargs)}=")
+    def adapter(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **kwargs):
+        correction = kwargs.pop("correction", None)
+        _refuse(name, kwargs)
         x = a if dtype is None else cast(a, as_dtype(dtype))
         x = cast(x, operands(name, (x, 1.0))[1])
         spare = ddof if correction in (None, np._NoValue) else correction
@@ -476,8 +498,7 @@ for _name in ("var", "std"):
 
 @_adapter("mean")
 def _mean(a, axis=None, dtype=None, out=None, keepdims=False, **kwargs):
-    if any(v is not np._NoValue for v in kwargs.values()):
-        raise unsupported(f"numpy.mean with {', '.join(kwargs)}=")
+    _refuse("mean", kwargs)
     x = cast(a, operands("mean", (a, 1.0))[1])
     dtype = None if dtype is None else as_dtype(dtype)
     keep = keepdims is not np._NoValue and bool(keepdims)
@@ -508,7 +529,7 @@ def _ptp(a, axis=None, out=None, keepdims=False):
 
 
 @_adapter("quantile")
-def _quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, **kwargs):
+def _quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False):
     q = operand(q)
     if isinstance(q, np.ndarray):
         q = tensor_of("quantile", q.astype(a.dtype.np))
@@ -517,9 +538,8 @@ def _quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear",
 
 
 @_adapter("percentile")
-def _percentile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, **kwargs):
-    q = operand(q)
-    return _quantile(a, q / 100.0, axis, out, method=method, keepdims=keepdims)
+def _percentile(a, q, axis=None, out=None, overwrite_input=False, **kwargs):
+    return _quantile(a, operand(q) / 100.0, axis, out, **kwargs)
 
 
 @_adapter("median")
@@ -651,6 +671,11 @@ def _qr(a, mode="reduced"):
         raise unsupported(f"numpy.linalg.qr with mode={mode!r}")
     result = public("linalg.qr")(a, mode=mode)
     return result[1] if mode == "r" else result
+
+
+@_adapter("linalg.multi_dot")
+def _multi_dot(arrays, *, out=None):
+    return stored("multi_dot", public("linalg.multi_dot")(promoted(*map(operand, arrays))), out)
 
 
 @_adapter("linalg.solve")
