@@ -7,7 +7,7 @@ import numpy as np
 import flatgrad as fg
 from flatgrad.lower import ir
 from flatgrad.lower.passes import walk
-from tests.support.programs import loops_of
+from tests.support.programs import loops_of, run_source
 
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
 W = np.linspace(-1, 1, 18, dtype=np.float32).reshape(6, 3)
@@ -97,3 +97,21 @@ def test_slots_are_shared_when_lifetimes_do_not_meet():
     program = loops_of(f, big, big)
     assert len(program.place) == 11
     assert program.arena_bytes <= 3 * 40 * 40 * 4
+
+
+def test_many_functions_over_a_long_array_run_in_strips():
+    def chain(x):
+        for f in (fg.exp, fg.sin, fg.tanh, fg.cos, fg.exp, fg.sin, fg.tanh):
+            x = f(x)
+        return x, x.sum()
+
+    long = np.linspace(-1, 1, 5000)  # not a multiple of a strip
+    program = loops_of(chain, long)
+    assert len(program.body) >= 1 and program.arena_bytes <= 3 * 8192
+    assert any(isinstance(s, ir.For) and s.stop is not None for s, _ in walk(program.body))
+    value, total = run_source(program, [long])
+    expected = long
+    for f in (np.exp, np.sin, np.tanh, np.cos, np.exp, np.sin, np.tanh):
+        expected = f(expected)
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
+    np.testing.assert_allclose(total, expected.sum(), rtol=1e-12)

@@ -21,6 +21,7 @@ from ..graph.dtypes import DType
 from ..lower import ir
 from ..lower.index import value_range
 from ..lower.ir import Axis, Expr
+from ..lower.nest import expressions
 
 I1, I8, I32, I64 = L.IntType(1), L.IntType(8), L.IntType(32), L.IntType(64)
 PTR = L.PointerType()
@@ -168,6 +169,7 @@ class Emitter:
 
     def for_(self, s: ir.For) -> None:
         b = self.b
+        stop = L.Constant(I64, s.axis.extent) if s.stop is None else self.expr(s.stop)
         before = b.block
         loop = self.function.append_basic_block("loop")
         done = self.function.append_basic_block("done")
@@ -180,8 +182,10 @@ class Emitter:
         self.body(s.body)
         following = b.add(i, L.Constant(I64, 1), flags=("nuw", "nsw"))
         i.add_incoming(following, b.block)
-        more = b.icmp_unsigned("<", following, L.Constant(I64, s.axis.extent))
-        b.cbranch(more, loop, done)
+        more = b.icmp_unsigned("<", following, stop)
+        back = b.cbranch(more, loop, done)
+        if _calls_functions(s.body):
+            back.set_metadata("llvm.loop", LoopHint(self.module, INTERLEAVE))
         b.position_at_end(done)
         self.values[s.axis] = outer
 
@@ -358,6 +362,36 @@ class Emitter:
         self.b.ret(self.expr(result))
         self.b, self.memo, self.values = saved
         return fn
+
+
+# Vectors that one iteration of a loop over polynomials works on at once: their dependency chains are
+# long, and a core can overlap several (measured: 1.3 to 2 times faster than LLVM's own choice of 1).
+INTERLEAVE = 4
+
+
+class LoopHint(L.values.MDValue):
+    """``llvm.loop`` metadata asking for interleaving; LLVM wants its first operand to be itself."""
+
+    def __init__(self, module: L.Module, count: int):
+        text = L.MetaDataString(module, "llvm.loop.interleave.count")
+        hint = module.add_metadata([text, L.Constant(I32, count)])
+        super().__init__(module, [hint], name=str(len(module.metadata)))
+
+    def descr(self, buf) -> None:
+        buf += (f"distinct !{{ {self.get_reference()}, {self.operands[0].get_reference()} }}", "\n")
+
+
+def _calls_functions(body) -> bool:
+    stack, seen = [e for s in body for e in expressions(s)], set()
+    while stack:
+        e = stack.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        if e.kind == "call":
+            return True
+        stack.extend(e.args)
+    return False
 
 
 def _is_index(e: Expr) -> bool:

@@ -73,7 +73,8 @@ class Printer:
     def statement(self, s, depth: int) -> None:
         if isinstance(s, ir.For):
             axis = self.axis(s.axis)
-            self.line(depth, f"for {axis} in range({s.axis.extent}):")
+            stop = s.axis.extent if s.stop is None else self.expr(s.stop)
+            self.line(depth, f"for {axis} in range({stop}):")
             self.body(s.body, depth + 1)
         elif isinstance(s, (ir.Let, ir.Set)):
             self.line(depth, f"{s.name} = {self.expr(s.value)}")

@@ -272,10 +272,11 @@ class Set:
 
 @dataclass(slots=True)
 class For:
-    """``for axis in range(axis.extent)``."""
+    """``for axis in range(axis.extent)``, or up to `stop` if that is given (at most the extent)."""
 
     axis: Axis
     body: list
+    stop: Expr | None = None
 
 
 @dataclass(slots=True)

@@ -340,7 +340,11 @@ def substitute_statement(s, mapping: dict, memo: dict | None = None):
     if isinstance(s, ir.AccumStore):
         return ir.AccumStore(s.buffer, sub(s.at), s.op, sub(s.value))
     if isinstance(s, ir.For):
-        return ir.For(s.axis, [substitute_statement(x, mapping, memo) for x in s.body])
+        return ir.For(
+            s.axis,
+            [substitute_statement(x, mapping, memo) for x in s.body],
+            None if s.stop is None else sub(s.stop),
+        )
     if isinstance(s, ir.Check):
         return ir.Check(sub(s.condition), s.code)
     if isinstance(s, ir.Gemm):

@@ -13,6 +13,7 @@ from . import ir
 from .index import build, has_division, linear, value_range
 from .ir import Axis, Buffer, Expr
 from .nest import expressions, fresh, reads_of, substitute, substitute_statement
+from .strip import strip
 
 
 def walk(body, path=()):
@@ -38,7 +39,7 @@ def _forward(body: list, known: dict, keep: set) -> list:
     out = []
     for s in body:
         if isinstance(s, ir.For):
-            out.append(ir.For(s.axis, _forward(s.body, dict(known), keep)))
+            out.append(ir.For(s.axis, _forward(s.body, dict(known), keep), s.stop))
             continue
         if known:
             s = substitute_statement(s, known)
@@ -102,7 +103,7 @@ def _drop(body, read, used) -> list:
         if isinstance(s, ir.For):
             inner = _drop(s.body, read, used)
             if inner and s.axis.extent:
-                out.append(ir.For(s.axis, inner))
+                out.append(ir.For(s.axis, inner, s.stop))
             continue
         if isinstance(s, (ir.Store, ir.AccumStore)):
             if s.buffer.role == "arena" and s.buffer not in read:
@@ -196,7 +197,7 @@ def _rebuffer(body, replaced) -> list:
 
     def statement(s):
         if isinstance(s, ir.For):
-            return ir.For(s.axis, [statement(x) for x in s.body])
+            return ir.For(s.axis, [statement(x) for x in s.body], s.stop)
         if isinstance(s, ir.Gemm):
             ops = []
             for buffer, offset, rs, cs in (s.a, s.b, s.c):
@@ -227,7 +228,7 @@ def collapse(body: list) -> list:
     out = []
     for s in body:
         if isinstance(s, ir.For):
-            s = ir.For(s.axis, collapse(s.body))
+            s = ir.For(s.axis, collapse(s.body), s.stop)
             while len(s.body) == 1 and isinstance(s.body[0], ir.For):
                 merged = _merged(s)
                 if merged is None:
@@ -279,7 +280,7 @@ def share(body: list) -> list:
     named: dict[Expr, Expr] = {}
     for s in body:
         if isinstance(s, ir.For):
-            out.append(ir.For(s.axis, share(s.body)))
+            out.append(ir.For(s.axis, share(s.body), s.stop))
             named = {}
             continue
         memo: dict = {}
@@ -369,7 +370,7 @@ def _reads(e: Expr, buffer: Buffer) -> bool:
     return False
 
 
-PASSES = (forward, drop_dead, shrink, collapse, share)
+PASSES = (forward, drop_dead, shrink, collapse, strip, share)
 
 
 def run(body: list, dump=None) -> list:
