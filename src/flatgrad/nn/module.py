@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict, namedtuple
 
 from ..autograd.modes import no_grad
-from ..errors import ArgumentError, FlatgradError
+from ..errors import ArgumentError
 from ..graph.dtypes import as_dtype, float32, float64
 from ..graph.node import leaf
 from ..optim.optimizer import clear_grads
-from ..tensor import Tensor, bind, late, node_of
+from ..tensor import Tensor, assign, bind, late, node_of, wrap
 from .parameter import Parameter
 
 _Keys = namedtuple("_Keys", ["missing_keys", "unexpected_keys"])
@@ -80,7 +80,7 @@ class Module:
 
     def forward(self, *args, **kwargs):
         """What a call computes. Every module defines it."""
-        raise FlatgradError(
+        raise ArgumentError(
             f'Module [{type(self).__name__}] is missing the required "forward" function; define '
             "forward(self, ...)"
         )
@@ -479,10 +479,11 @@ def _convert(tensor: Tensor, dtype, values: Tensor | None = None) -> None:
     source = node_of(tensor if values is None else values)
     late.evaluate([source])
     target = node_of(tensor)
-    if dtype is target.dtype and values is not None:
+    array = source.value.astype(dtype.np)
+    if dtype is target.dtype:
         with no_grad():
-            tensor.copy_(values)
+            assign("load_state_dict", tensor, wrap(leaf(array, dtype)))
         return
     grad = tensor.grad
-    bind(tensor, leaf(source.value.astype(dtype.np), dtype, target.requires_grad))
+    bind(tensor, leaf(array, dtype, target.requires_grad))
     tensor.grad = None if grad is None else grad.detach().to(dtype)

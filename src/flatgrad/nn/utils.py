@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 
+from ..array.construct import tensor
+from ..array.convert import value_of
 from ..autograd.modes import no_grad
 from ..errors import ArgumentError, GradientError
+from ..graph.node import leaf
 from ..graph.shapes import numel
+from ..ops.declare import cast
 from ..ops.joining import cat
 from ..ops.movement import reshape
-from ..tensor import Tensor, late, node_of
+from ..tensor import Tensor, assign, node_of, wrap
 
 __all__ = [
     "clip_grad_norm_",
@@ -50,8 +54,6 @@ def clip_grad_norm_(
     """
     found = _with_grads(parameters)
     if not found:
-        from ..array.construct import tensor
-
         return tensor(0.0)
     with no_grad():
         total = _total_norm([p.grad for p in found], float(norm_type))
@@ -110,10 +112,10 @@ def vector_to_parameters(vec: Tensor, parameters) -> None:
             f"vector_to_parameters: a vector of {count} elements is required, got "
             f"{tuple(vec.shape) if isinstance(vec, Tensor) else type(vec).__name__}"
         )
-    start = 0
+    start, values = 0, value_of(vec)
     with no_grad():
         for p in parameters:
             size = numel(node_of(p).shape)
-            p.copy_(reshape(vec[start : start + size], *p.shape))
+            part = wrap(leaf(values[start : start + size].reshape(p.shape), vec.dtype))
+            assign("vector_to_parameters", p, cast(part, p.dtype))
             start += size
-        late.evaluate([node_of(p) for p in parameters])
