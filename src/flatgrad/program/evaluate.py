@@ -8,7 +8,7 @@ change; from then on they are inputs.
 from __future__ import annotations
 
 from ..graph.modes import modes
-from ..graph.node import CONST, FREED, Node, toposort
+from ..graph.node import CONST, DIRECT, FREED, Node, toposort
 from ..tensor import take_demanded
 from . import interpret
 from .tiers import program_for
@@ -61,6 +61,10 @@ def signature(order, wanted):
                 outputs.append(node)
                 key.append((node.op, node.attrs, wire, True))
                 continue
+        if node.mark & DIRECT and node.op.kind == "custom":
+            # Its value does not depend on the context, which is another one at every call.
+            key.append((node.op, len(node.shape), wire))
+            continue
         key.append((node.op, node.attrs, wire))
     return tuple(key), inputs, numbers, outputs
 
