@@ -220,9 +220,11 @@ def fits():
         high = mp.mpf(high)
         yield Fit(
             "erfcx",  # (1 + 2x) exp(x^2) erfc(x), t = (x - 4) / (x + 4)
-            lambda t: (1 + 8 * (1 + t) / (1 - t))
-            * mp.exp((4 * (1 + t) / (1 - t)) ** 2)
-            * mp.erfc(4 * (1 + t) / (1 - t)),
+            lambda t: (
+                (1 + 8 * (1 + t) / (1 - t))
+                * mp.exp((4 * (1 + t) / (1 - t)) ** 2)
+                * mp.erfc(4 * (1 + t) / (1 - t))
+            ),
             lambda t: 1,
             -1,
             (high - 4) / (high + 4),
@@ -258,7 +260,11 @@ def _erfinv_ratio(w):
 def _erfinv(x, square_gap):
     """Newton's method on erfc, which keeps the digits near 1 (mpmath's erfinv loses them)."""
     gap = square_gap / (1 + x)  # 1 - x
-    guess = mp.sqrt(-mp.log(gap * (2 - gap))) * mp.mpf("0.9") if x > mp.mpf("0.5") else x * mp.mpf("0.89")
+    guess = (
+        mp.sqrt(-mp.log(gap * (2 - gap))) * mp.mpf("0.9")
+        if x > mp.mpf("0.5")
+        else x * mp.mpf("0.89")
+    )
     for _ in range(60):
         step = (gap - mp.erfc(guess)) / (2 / mp.sqrt(mp.pi) * mp.exp(-guess * guess))
         guess -= step
@@ -269,7 +275,9 @@ def _erfinv(x, square_gap):
 
 def main():
     wanted = set(sys.argv[1:])
-    print('"""Minimax coefficients, lowest power first. Made by ``python tools/remez.py``; do not edit."""')
+    print(
+        '"""Minimax coefficients, lowest power first. Made by ``python tools/remez.py``; do not edit."""'
+    )
     print()
     print("COEFFICIENTS = {")
     for fit in fits():

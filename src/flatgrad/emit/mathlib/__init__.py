@@ -19,5 +19,7 @@ __all__ = ["FUNCTIONS", "Definition", "expand"]
 def expand(name: str, args: Sequence[Expr]) -> Expr:
     """The expression of function `name` at `args`, all of one dtype (float32 or float64)."""
     definition = FUNCTIONS[name]
-    assert len(args) == definition.arity, f"{name} takes {definition.arity} arguments, got {len(args)}"
+    assert len(args) == definition.arity, (
+        f"{name} takes {definition.arity} arguments, got {len(args)}"
+    )
     return definition.build(*args)

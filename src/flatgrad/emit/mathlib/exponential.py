@@ -131,7 +131,7 @@ def log1p(x: Expr) -> Expr:
     return log_edges(x, u, ordinary, scaled_log(e, f))
 
 
-@define("exp2", ulp=(1.0, 1.0))
+@define("exp2", ulp=(1.5, 1.5))
 def exp2(x: Expr) -> Expr:
     """``2**n * 2**r`` with r in [-1/2, 1/2]; exact at integers."""
     y = clamp(x, pick(x, -151.0, -1076.0), pick(x, 129.0, 1025.0))

@@ -69,7 +69,9 @@ def acosh(x: Expr) -> Expr:
     t = clamp_above(x, limit) - 1.0
     large = x > limit
     root = ir.unary("sqrt", t * (t + 2.0))
-    return _log1p_and_doubling(ir.where(large, x, ir.where(t < 0.0, t * float("inf"), t + root)), large)
+    return _log1p_and_doubling(
+        ir.where(large, x, ir.where(t < 0.0, t * float("inf"), t + root)), large
+    )
 
 
 @define("atanh", ulp=(3.0, 3.0))

@@ -35,10 +35,10 @@ THIRD_LOW = 1.850371707708594e-17
 
 
 def log_extended(x: Expr) -> tuple[Expr, Expr]:
-    """log x of a positive finite float64, as a double and a rest below 2**-24 of it, to 2**-66 of its size.
+    """log x of a positive finite float64 to 2**-66 of its size: a double and a rest below 2**-24 of it.
 
-    ``2 atanh(s)`` with s = (m - 1) / (m + 1): ``2 s (1 + z (1/3 + z p(z)))``, z = s*s. Each factor is cut to a
-    short leading part, whose products are exact, and a rest.
+    ``2 atanh(s)`` with s = (m - 1) / (m + 1): ``2 s (1 + z (1/3 + z p(z)))``, z = s*s. Each factor
+    is cut to a short leading part, whose products are exact, and a rest.
     """
     scaled, shift = normalised(x)
     e, m = decompose(scaled)
@@ -68,10 +68,10 @@ def log_extended(x: Expr) -> tuple[Expr, Expr]:
 def _magnitude_64(x: Expr, y: Expr) -> Expr:
     """x**y for x >= 0 or NaN."""
     high, low = log_extended(x)
-    high = ir.where((x > 0.0) & (x < INFINITY), high, ir.where(x.eq(0.0), -INFINITY, x))
     log = clear_low(high)
     y_short, y_rest = halves(y)
-    product = y_short * log
+    limit = y * ir.where(x.eq(0.0), -INFINITY, x)
+    product = ir.where((x > 0.0) & (x < INFINITY), y_short * log, limit)
     rest = y_short * ((high - log) + low) + y_rest * (high + low)
     rest = ir.where(ir.unary("abs", product) < 1000.0, rest, 0.0)
     inside = at_most(at_least(product, -746.0), 710.0)
@@ -98,10 +98,10 @@ def _magnitude_32(x: Expr, y: Expr) -> Expr:
 
 @define("pow", arity=2, ulp=(1.0, 1.0))
 def power(x: Expr, y: Expr) -> Expr:
-    """``exp(y log|x|)`` with log to 66 bits (float64) or in float64 (float32), and C99 Annex F's special cases.
+    """``exp(y log|x|)`` with the logarithm to 66 bits, or in float64 for float32.
 
-    ``pow(x, 0) = pow(1, y) = 1`` even for NaN; a negative x takes an integral y only; an odd y keeps x's
-    sign, that of zero and infinity too.
+    Special cases are those of C99, Annex F: ``pow(x, 0) = pow(1, y) = 1`` even for NaN; a negative x
+    takes an integral y only; an odd y keeps x's sign, that of zero and infinity too.
     """
     size = ir.unary("abs", x)
     value = (_magnitude_64 if layout(x) is F64 else _magnitude_32)(size, y)
@@ -137,7 +137,7 @@ def hypot(x: Expr, y: Expr) -> Expr:
 
 @define("cbrt", ulp=(1.0, 1.0))
 def cbrt(x: Expr) -> Expr:
-    """A polynomial for the cube root of the significand, scaled by a third of the exponent, and Newton steps."""
+    """A polynomial in the significand, scaled by a third of the exponent; then Newton's method."""
     size = ir.unary("abs", x)
     scaled, shift = normalised(size)
     e, m = decompose(scaled)

@@ -8,6 +8,8 @@ branch, gather or wide type stands in the way of vectorisation.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from ...graph import dtypes
 from ...lower import ir
 from ...lower.ir import Expr
@@ -18,10 +20,10 @@ from .parts import (
     NAN,
     Word,
     choose,
+    copysign,
     fast_two_sum,
     halves,
     layout,
-    copysign,
     minimax,
     pick,
     split_constant,
@@ -53,9 +55,7 @@ def _digits(padding: int, count: int) -> list[int]:
 def _window(words: list[Word], shift: Word) -> list[Word]:
     """`words` moved up by `shift` < 64 bits; one word fewer."""
     back = 63 - shift
-    return [
-        (a << shift) | (b.lsr(1) >> back) for a, b in zip(words[:-1], words[1:], strict=True)
-    ]
+    return [(a << shift) | (b.lsr(1) >> back) for a, b in pairwise(words)]
 
 
 def _constants(words: list[int]) -> list[Word]:
@@ -172,19 +172,19 @@ def _times(high: Expr, low: Expr, unit: float, unit_low: float) -> tuple[Expr, E
     return fast_two_sum(p, error + (high * unit_low + low * unit))
 
 
-@define("sin", ulp=(2.0, 2.0))
+@define("sin", ulp=(1.0, 2.0))
 def sin(x: Expr) -> Expr:
     """``(-1)**k sin(x - k pi)``; NaN at infinities."""
     return _sine_of_half_turns(x, quarter=False)
 
 
-@define("cos", ulp=(2.0, 2.0))
+@define("cos", ulp=(1.0, 2.0))
 def cos(x: Expr) -> Expr:
     """``sin(x + pi/2)``, the quarter turn added exactly to the reduced argument; NaN at infinities."""
     return _sine_of_half_turns(x, quarter=True)
 
 
-@define("tan", ulp=(2.0, 2.5))
+@define("tan", ulp=(1.0, 2.5))
 def tan(x: Expr) -> Expr:
     """``sin / cos`` or ``-cos / sin`` of x less the nearest multiple of pi/2; NaN at infinities."""
     form = layout(x)
