@@ -159,6 +159,16 @@ def test_cross_entropy_of_large_scores_and_pending_targets():
         torch.tensor(x.tolist(), dtype=torch.float64), torch.tensor([1, -100])
     )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    labels, rows = fg.tensor([0, 5, 1]), fg.tensor([0, 2])
+    assert F.cross_entropy(x, labels[rows]).item() == F.cross_entropy(x, fg.tensor([0, 1])).item()
+    with pytest.raises(IndexError, match="Target 5"):
+        F.cross_entropy(x, labels[fg.tensor([0, 1])])
+    array = np.array([0, 1])
+    shared = fg.from_numpy(array)
+    F.cross_entropy(x, shared)
+    array[0] = 7
+    with pytest.raises(IndexError, match="Target 7"):
+        F.cross_entropy(x, shared)
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])

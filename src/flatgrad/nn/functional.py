@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
+from functools import lru_cache
 
 import numpy as np
 
-from ..array.construct import make_leaf
+from ..array.construct import arange, make_leaf
 from ..array.random import source_of
 from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
+from ..graph.node import SHARED
 from ..ops.contraction import matmul
 from ..ops.declare import cast
-from ..ops.indexing import gather
-from ..ops.logic import ne
+from ..ops.indexing import index_select
+from ..ops.logic import eq, ne
 from ..ops.movement import reshape
 from ..ops.selection import relu, where
 from ..ops.statistics import log_softmax, logsumexp, softmax, softmin
 from ..ops.transcendental import erf, log, log1p, sigmoid, softplus, tanh
 from ..ops.views import transpose, unsqueeze
-from ..tensor import Tensor, node_of
+from ..tensor import Tensor, late, node_of
 
 __all__ = [
     "binary_cross_entropy",
@@ -273,8 +276,7 @@ def _class_dim(input: Tensor) -> int:
 def _check_classes(name: str, input: Tensor, target: Tensor, weight, ignore_index: int) -> bool:
     """Check indices of classes against scores; whether some are (or may be) ignored.
 
-    Values are checked if they are known; those that are still pending are checked when they are
-    used.
+    The ignored may be a class that no target has.
     """
     have, wanted = tuple(target.shape), list(input.shape)
     if input.ndim == 0:
@@ -290,15 +292,13 @@ def _check_classes(name: str, input: Tensor, target: Tensor, weight, ignore_inde
             f"{name}: weight tensor should be defined either for all {classes} classes or no "
             f"classes but got weight tensor of shape: {tuple(weight.shape)}"
         )
-    known = node_of(target).value
-    if known is None:
-        return True
-    if known.size == 0:
-        return False
-    low, high = known.min(), known.max()
+    low, high = _class_range(target)
     if low >= 0 and high < classes:
-        return low <= ignore_index <= high and bool((known == ignore_index).any())
-    wrong = known[((known < 0) | (known >= classes)) & (known != ignore_index)]
+        return low <= ignore_index <= high
+    known = node_of(target)
+    late.evaluate([known])
+    values = known.value
+    wrong = values[((values < 0) | (values >= classes)) & (values != ignore_index)]
     if wrong.size:
         raise IndexingError(
             f"{name}: Target {wrong[0]} is out of bounds; it must be in [0, {classes - 1}] or be "
@@ -307,13 +307,52 @@ def _check_classes(name: str, input: Tensor, target: Tensor, weight, ignore_inde
     return True
 
 
+_ranges: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _class_range(target: Tensor) -> tuple[int, int]:
+    """Bounds of the classes in `target`.
+
+    A pending selection (``labels[rows]``) is not evaluated: all the labels bound it, and their
+    bounds are remembered.
+    """
+    node = node_of(target)
+    while node.value is None and node.op.kind in ("gather", "movement", "alias"):
+        node = node.inputs[0]
+    late.evaluate([node])
+    if node.value.size == 0:
+        return 0, -1
+    if node.mark & SHARED:
+        return int(node.value.min()), int(node.value.max())
+    found = _ranges.get(node)
+    if found is None:
+        found = _ranges[node] = int(node.value.min()), int(node.value.max())
+    return found
+
+
 def _picked(values: Tensor, target: Tensor, dim: int) -> Tensor:
-    """``values[..., target, ...]``: one element of dimension `dim` for each target."""
-    return reshape(gather(values, dim, unsqueeze(target, dim)), *target.shape)
+    """``values[..., target, ...]``: one element of dimension `dim` for each target.
+
+    As a sum over the classes, of which all but one are masked: it and its derivative fuse with the
+    softmax, where a gather would need a scatter.
+    """
+    return where(_is_class(values, target, dim), values, 0.0).sum(dim)
+
+
+def _is_class(values: Tensor, target: Tensor, dim: int) -> Tensor:
+    """One-hot, as a mask of the shape of `values`."""
+    classes = _counted(values.shape[dim])
+    at = reshape(classes, *[-1 if k == dim else 1 for k in range(values.ndim)])
+    return eq(unsqueeze(target, dim), at)
+
+
+@lru_cache(maxsize=64)
+def _counted(count: int) -> Tensor:
+    return arange(count)
 
 
 def _class_weights(weight: Tensor, target: Tensor) -> Tensor:
-    return reshape(gather(weight, 0, reshape(target, -1)), *target.shape)
+    return index_select(weight, 0, reshape(target, -1)).reshape(*target.shape)
 
 
 def _weighted_mean(name: str, losses, counts, reduction: str) -> Tensor:
