@@ -219,10 +219,15 @@ def import_seconds(module: str, repeat: int) -> float:
         f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
     )
     run = [sys.executable, "-c", program]
-    return statistics.median(
-        float(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
-        for _ in range(repeat + 1)
-    )
+    environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # byte code is part of an installed package
+
+    def seconds() -> float:
+        done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    seconds()
+    return statistics.median(seconds() for _ in range(2 * repeat + 1))
 
 
 def memory_megabytes(key: str, steps: int) -> float:

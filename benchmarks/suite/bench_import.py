@@ -1,5 +1,6 @@
 """What ``import flatgrad`` costs beyond NumPy, each time in a fresh process."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -7,11 +8,16 @@ import sys
 
 def seconds(statement: str, samples: int = 5) -> float:
     program = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+    environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # byte code is part of an installed package
     run = [sys.executable, "-c", program]
-    return statistics.median(
-        float(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
-        for _ in range(samples)
-    )
+
+    def once() -> float:
+        done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    once()
+    return statistics.median(once() for _ in range(samples))
 
 
 class Import:

@@ -7,7 +7,7 @@ draw.
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 
 import numpy as np
@@ -102,7 +102,7 @@ class Generator:
 
     def seed(self) -> int:
         """Start again from a seed of the operating system's, and return it."""
-        number = secrets.randbits(63)
+        number = int.from_bytes(os.urandom(8), "little") >> 1
         self.manual_seed(number)
         return number
 

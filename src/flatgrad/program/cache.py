@@ -17,13 +17,12 @@ Files are written beside their place and renamed into it, so other processes see
 nothing. The directory must belong to the user alone. Where it does not, or cannot be written,
 programs are compiled in memory, with one warning.
 
-Imports Numba only to compile.
+Imports Numba only to compile. It is itself imported with the package, so ``hashlib``, ``json`` and
+``pathlib`` wait for the first use too.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import linecache
 import os
 import re
@@ -34,10 +33,13 @@ import time
 import warnings
 from dataclasses import dataclass
 from functools import cache as remembered
-from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Cache", "Entry", "cache", "compile_function", "load_module", "unload"]
 
@@ -89,7 +91,7 @@ class Cache:
     def path(self) -> Path:
         """The directory: ``FLATGRAD_CACHE_DIR``, or ``flatgrad`` in the user's cache directory."""
         chosen = os.environ.get("FLATGRAD_CACHE_DIR")
-        return Path(chosen).expanduser().absolute() if chosen else _user_cache() / "flatgrad"
+        return _path(chosen).expanduser().absolute() if chosen else _user_cache() / "flatgrad"
 
     @property
     def limit(self) -> int:
@@ -228,7 +230,7 @@ def load_module(source: str, stem: str) -> ModuleType:
     if not stem.isidentifier():
         raise AssertionError(f"a program's name must be an identifier, got {stem!r}")
     text = _text(source)
-    name = f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+    name = f"{stem}_{_hash(text.encode())[:40]}"
     with _lock:
         module = sys.modules.get(name)
         if module is not None:
@@ -307,16 +309,20 @@ def _environment() -> str:
         f"flatgrad program, format {FORMAT}; code {_code_version()}; numba {numba.__version__}, "
         f"llvmlite {llvmlite.__version__}, numpy {numpy.__version__}, "
         f"python {sys.implementation.cache_tag}; cpu {binding.get_host_cpu_name()} "
-        f"{hashlib.sha256(features.encode()).hexdigest()[:12]}"
+        f"{_hash(features.encode())[:12]}"
     )
 
 
 def _code_version() -> str:
     """A hash of the helpers that generated code inlines: Numba looks at the caller's file alone."""
-    digest = hashlib.sha256()
-    for file in sorted((Path(__file__).parent.parent / "emit").rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
+    files = sorted((_path(__file__).parent.parent / "emit").rglob("*.py"))
+    return _hash(b"".join(file.read_bytes() for file in files))[:12]
+
+
+def _hash(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -343,6 +349,8 @@ def _prepare(directory: Path, name: str, text: str) -> None:
 
 
 def _read_sums(directory: Path, name: str) -> dict[str, str]:
+    import json
+
     try:
         sums = json.loads((directory / f"{name}.json").read_bytes())
     except (OSError, ValueError):
@@ -351,12 +359,14 @@ def _read_sums(directory: Path, name: str) -> dict[str, str]:
 
 
 def _write_sums(directory: Path, name: str, sums: dict[str, str]) -> None:
+    import json
+
     _write(directory / f"{name}.json", json.dumps(sums))
 
 
 def _checksum(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return _hash(file.read_bytes())
     except OSError:  # deleted meanwhile by another process
         return ""
 
@@ -382,7 +392,7 @@ def _numba_directories(directory: Path) -> list[Path]:
         chosen = os.environ.get("NUMBA_CACHE_DIR")
     if not chosen:
         return [directory / "__pycache__"]
-    return [Path(chosen), *sorted(d for d in Path(chosen).glob("*") if d.is_dir())]
+    return [_path(chosen), *sorted(d for d in _path(chosen).glob("*") if d.is_dir())]
 
 
 def _numba_files(directory: Path, name: str) -> list[Path]:
@@ -395,7 +405,7 @@ def _listed(*directories: Path) -> list[Path]:
     for directory in directories:
         try:
             with os.scandir(directory) as scan:
-                files += [Path(item.path) for item in scan if _settled(item)]
+                files += [_path(item.path) for item in scan if _settled(item)]
         except OSError:
             continue
     return sorted(files)
@@ -446,10 +456,17 @@ def _check_private(directory: Path) -> None:
 
 
 def _user_cache() -> Path:
+    home = _path("~").expanduser()
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
-        return Path(base) if base else Path.home() / "AppData" / "Local"
+        return _path(base) if base else home / "AppData" / "Local"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
+        return home / "Library" / "Caches"
     base = os.environ.get("XDG_CACHE_HOME")
-    return Path(base) if base and os.path.isabs(base) else Path.home() / ".cache"
+    return _path(base) if base and os.path.isabs(base) else home / ".cache"
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
