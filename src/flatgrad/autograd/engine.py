@@ -92,6 +92,8 @@ def backward(
     wanted = None if inputs is None else [node_of(t) for t in dict.fromkeys(inputs)]
     retain = create_graph if retain_graph is None else retain_graph
     wanted, found = _differentiate(roots, seeds, wanted, retain, create_graph)
+    for node in roots:
+        demand(node)  # the loss, in the program of the gradients and not in one of its own
     for node, g in zip(wanted, found, strict=True):
         if g is not None and node.op is LEAF:
             _accumulate(node, g, create_graph)
