@@ -10,23 +10,23 @@ of them is in ``late``.
 
 from __future__ import annotations
 
+import os.path
 import sys
 import threading
 import warnings
 import weakref
-from pathlib import Path
 
 import numpy as np
 
-from .errors import GradientError, ShapeError
+from .errors import ArgumentError, DTypeError, GradientError, ShapeError
 from .graph.dtypes import DType
 from .graph.memory import sole_array
 from .graph.modes import modes
-from .graph.node import INFERENCE, LEAF, SHARED, Node, leaf, variable
+from .graph.node import INFERENCE, LEAF, SHARED, Node, const, leaf, variable
 from .graph.op import Op, register
 
 _ref = weakref.ref
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = os.path.dirname(__file__)
 
 # Nodes that one thread may record before the pending graph is evaluated.
 PENDING_LIMIT = 20_000
@@ -106,15 +106,18 @@ class Tensor:
     _node: Node
     _base: Tensor | None = None  # of a view: the tensor that owns the memory
     _path: tuple = ()  # of a view: ((op, attrs, grad mode), ...) from the base
-    _seen = 0  # of a view: the base's version that _node was made from
-    _version = 0
+    _seen = 0  # of a view: the base's number of writes that _node was made from
+    _writes = 0
+    _viewed = False  # whether a view of this tensor was ever made
     _grad: Tensor | None = None
     _post_hooks = None
     _retains = False  # of a non-leaf: backward fills .grad (retain_grad)
     __array_priority__ = 1000
 
     def __init__(self, *args, **kwargs):
-        raise TypeError("Tensor: make tensors with flatgrad.tensor(...), zeros(...), from_numpy(...)")
+        raise TypeError(
+            "Tensor: make tensors with flatgrad.tensor(...), zeros(...), from_numpy(...)"
+        )
 
     # -- what it is -------------------------------------------------------------------------------
 
@@ -205,6 +208,43 @@ class Tensor:
         return self
 
     @property
+    def _version(self) -> int:
+        """How often the memory behind this tensor was written in place."""
+        return root_of(self)._writes
+
+    @property
+    def data(self) -> Tensor:
+        """The values without history, as a view: what is written to it, this tensor shows too.
+
+        Assigning replaces the values (of any shape) and leaves ``requires_grad`` and ``grad_fn``
+        alone; the memory is not shared with the assigned tensor.
+        """
+        return record_view(DETACH, self, ())
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise ArgumentError(
+                f"data: a Tensor is required, got {type(value).__name__}; wrap it with flatgrad.tensor"
+            )
+        new, node = node_of(value), node_of(self)
+        if new.dtype is not node.dtype:
+            raise DTypeError(
+                f"data: values of the tensor's dtype {node.dtype!r} are required, got {new.dtype!r}; "
+                "convert them with .to()"
+            )
+        if node.op is not LEAF and node.requires_grad and new.shape != node.shape:
+            raise ShapeError(
+                f"data: values of shape {node.shape} are required for a tensor with a grad_fn, got "
+                f"{new.shape}; detach() the tensor first"
+            )
+        new = make(DETACH, (new,), (), new.shape, new.dtype)._node
+        if node.requires_grad:
+            new = variable(new) if node.op is LEAF else _with_data(node, new)
+        self._base, self._path = None, ()
+        bind(self, new)
+
+    @property
     def _is_view(self) -> bool:
         return self._base is not None
 
@@ -213,11 +253,22 @@ _new = object.__new__
 
 
 def wrap(node: Node) -> Tensor:
-    """A tensor that shows `node`."""
+    """A tensor that shows `node`. Where the user holds one already, that one stays its holder."""
     t = _new(Tensor)
     t._node = node
-    node.holder = _ref(t)
+    if node.holder is None or not node.held:
+        node.holder = _ref(t)
     return t
+
+
+def root_of(t: Tensor) -> Tensor:
+    """The tensor that owns the memory which `t` shows."""
+    base = t._base
+    if base is None:
+        return t
+    while base._base is not None:  # transpose_() and its kin made a view of what was a base
+        base = base._base
+    return base
 
 
 def node_of(t: Tensor) -> Node:
@@ -225,26 +276,38 @@ def node_of(t: Tensor) -> Node:
     base = t._base
     if base is None:
         return t._node
+    if base._base is not None:
+        base = t._base = root_of(base)
     node = base._node
     if node.mark & SHARED:
         seen = node = snapshot(node)
     else:
-        seen = base._version
+        seen = base._writes
     if t._seen == seen:
         return t._node
     for op, attrs, grad in t._path:
         node = _step(op, node, attrs, grad)
-    if t._node.op is LEAF and t._node.requires_grad and not node.requires_grad:
+    old = t._node
+    if old.op is LEAF and old.requires_grad and not node.requires_grad:
         node = variable(node)  # requires_grad_() on a detached view
-    t._node = node
-    node.holder = _ref(t)
+    _show(t, node)
     t._seen = seen
     return node
 
 
 def _step(op: Op, node: Node, attrs: tuple, grad: bool) -> Node:
     shape, dtype = op.infer(node, *attrs)
-    return Node(op, (node,), attrs, shape, dtype, grad and node.requires_grad)
+    requires = grad and op.differentiable and node.requires_grad
+    return Node(op, (node,), attrs, shape, dtype, requires)
+
+
+def _show(t: Tensor, node: Node) -> None:
+    """Let `t` show `node`; its hooks come along."""
+    old = t._node
+    if old.hooks is not None:
+        late.rebound(t, old, node)
+    t._node = node
+    node.holder = _ref(t)
 
 
 def method(*names: str):
@@ -336,7 +399,8 @@ def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
     if t is not base:
         view._seen = t._seen
     else:
-        view._seen = node if base._node.mark & SHARED else base._version
+        base._viewed = True
+        view._seen = node if base._node.mark & SHARED else base._writes
     return view
 
 
@@ -388,7 +452,7 @@ DETACH = register(
         infer=lambda x: (x.shape, x.dtype),
         numpy=lambda x: x,
         differentiable=False,
-        write=lambda base, source: with_data(base, source),
+        write=lambda base, source: source,
         doc="The same value; derivatives stop here.",
     )
 )
@@ -409,11 +473,24 @@ WITH_DATA = register(
 )
 
 
-def with_data(base: Tensor, source: Tensor) -> Tensor:
-    node = node_of(base)
-    if node.op is LEAF or not node.requires_grad:
-        return wrap(variable(node_of(source))) if node.requires_grad else source
-    return record(WITH_DATA, (base, source))
+OVERWRITE = register(
+    Op(
+        "overwrite",
+        "alias",
+        2,
+        (),
+        infer=lambda x, data: (x.shape, x.dtype),
+        numpy=lambda x, data: data,
+        pullback=lambda g, out, x, data: (wrap(const(0, x.dtype, x._node.shape)), None),
+        pushforward=lambda ts, out, x, data: None,
+        loop=1,
+        doc="The value of the second input; zero is the derivative by the first, whose history goes on.",
+    )
+)
+
+
+def _with_data(old: Node, node: Node) -> Node:
+    return Node(WITH_DATA, (old, node), (), old.shape, old.dtype, True, node.value)
 
 
 _snapshots: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -448,64 +525,130 @@ def snapshot(node: Node) -> Node:
 
 def bind(t: Tensor, node: Node) -> None:
     """Let `t` show `node` from now on; views of `t` will follow."""
-    if t._node.hooks is not None:
-        late.rebound(t, t._node, node)
-    t._node = node
-    node.holder = _ref(t)
-    t._version += 1
-    if t._base is not None:
-        t._seen = t._base._version
+    _show(t, node)
+    if t._base is None:
+        t._writes += 1
+    else:
+        root = root_of(t)
+        t._seen = snapshot(root._node) if root._node.mark & SHARED else root._writes
 
 
-def check_writable(name: str, t: Tensor) -> None:
+def check_writable(name: str, t: Tensor, source: Tensor | None = None) -> None:
     """Raise PyTorch's error for an in-place operation that autograd cannot follow."""
     if not modes.grad:
         return
-    base = t if t._base is None else t._base
-    node = node_of(base)
-    if node.op is LEAF and node.requires_grad and node_of(t).requires_grad:
-        what = "a leaf tensor" if base is t else "a view of a leaf tensor"
+    base, node = root_of(t), node_of(t)
+    if not node.requires_grad:
+        if source is not None and node_of(source).requires_grad:
+            _check_recorded(name, t)
+        return
+    if node.op is LEAF or (node_of(base).op is LEAF and node_of(base).requires_grad):
+        what = "a leaf tensor" if node.op is LEAF else "a view of a leaf tensor"
         raise GradientError(
             f"{name}: {what} that requires grad is being used in an in-place operation; "
             "do it under flatgrad.no_grad(), or on a clone()"
         )
 
 
+def _check_recorded(name: str, t: Tensor) -> None:
+    if any(not grad and op is not DETACH for op, _, grad in t._path):
+        raise GradientError(
+            f"{name}: a view was created in no_grad mode and is being modified inplace with grad mode "
+            "enabled: it is ambiguous whether derivatives are wanted; make the view with grad mode "
+            "enabled, or write under flatgrad.no_grad()"
+        )
+
+
 def assign(name: str, t: Tensor, new: Tensor) -> Tensor:
     """Write `new` (of t's shape and dtype) into `t`, its base and, through it, all views."""
-    check_writable(name, t)
-    base, source = t, new
-    if t._base is not None:
-        base = t._base
-        chain = [base]
-        for op, attrs, grad in t._path[:-1]:
-            chain.append(wrap(_step(op, node_of(chain[-1]), attrs, grad)))
-        for (op, attrs, _), parent in zip(reversed(t._path), reversed(chain), strict=True):
-            if op.write is None:
-                raise GradientError(
-                    f"{name}: this view ({op.name}) shows one element several times, so it cannot be "
-                    "written; clone() it first"
-                )
-            source = op.write(parent, source, *attrs)
-    _rebind(base, node_of(source))
+    check_writable(name, t, new)
+    if t._base is None:
+        _rebind(t, node_of(new))
+        return t
+    if not any(op is DETACH for op, _, _ in t._path):
+        _rebind(root_of(t), node_of(_written_base(name, t, new)))
+        return t
+    # Through detach() values are written and nothing else: the base keeps its history.
+    recorded = node_of(new) if modes.grad and node_of(new).requires_grad else None
+    before = modes.grad
+    modes.grad = False
+    try:
+        _rebind(root_of(t), node_of(_written_base(name, t, new)))
+    finally:
+        modes.grad = before
+    if recorded is not None:
+        bind(t, Node(ALIAS, (recorded,), (), recorded.shape, recorded.dtype, True, recorded.value))
     return t
 
 
+def _written_base(name: str, t: Tensor, source: Tensor) -> Tensor:
+    """What the base of view `t` becomes when `source` is written to the view."""
+    chain = [root_of(t)]
+    for op, attrs, grad in t._path[:-1]:
+        chain.append(wrap(_step(op, node_of(chain[-1]), attrs, grad and modes.grad)))
+    for (op, attrs, _), parent in zip(reversed(t._path), reversed(chain), strict=True):
+        if op.write is None:
+            raise GradientError(
+                f"{name}: this view ({op.name}) shows one element several times, so it cannot be "
+                "written; clone() it first"
+            )
+        source = op.write(parent, source, *attrs)
+    return source
+
+
 def _rebind(base: Tensor, node: Node) -> None:
-    old = node_of(base)
+    """Let a tensor with memory of its own show `node`, keeping what autograd knows of it."""
+    old = base._node
     if old.mark & SHARED and not sole_array(old):
         late.evaluate([node])
         np.copyto(old.value, node.value)
-        if node.requires_grad == old.requires_grad and not modes.grad or not node.requires_grad:
-            node = leaf(old.value, old.dtype, old.requires_grad)
-        else:
-            node = Node(ALIAS, (node,), (), old.shape, old.dtype, True, old.value)
+        node = _kept(old, node)
+        if node is old or node.op is not LEAF:
+            node = Node(ALIAS, (node,), (), old.shape, old.dtype, node.requires_grad)
+        node.value = old.value
         node.mark |= SHARED
-    elif old.op is LEAF and old.requires_grad and not node.requires_grad:
-        node = variable(node)
-    elif old.requires_grad and not node.requires_grad and not modes.grad:
-        node = Node(WITH_DATA, (old, node), (), old.shape, old.dtype, True, node.value)
-    elif node.held:
+    else:
+        node = _kept(old, node)
+    if node.held or (node.op.kind in ("leaf", "const") and node.holder is not None):
         # Another tensor of the user's shows this node: keep the two apart.
         node = Node(ALIAS, (node,), (), node.shape, node.dtype, node.requires_grad, node.value)
     bind(base, node)
+
+
+def _kept(old: Node, node: Node) -> Node:
+    """`node` as what a tensor that showed `old` shows after a write in place.
+
+    It goes on to require grad: without grad mode with the derivative it had, otherwise with zero. A
+    leaf stays a leaf.
+    """
+    if not old.requires_grad:
+        if not node.requires_grad and old.mark & SHARED:
+            return leaf(node.value, old.dtype)
+        return node
+    if node.requires_grad and modes.grad:
+        return node
+    if old.op is LEAF:
+        return variable(node)
+    if not modes.grad:
+        return _with_data(old, node)
+    return Node(OVERWRITE, (old, node), (), old.shape, old.dtype, True, node.value)
+
+
+def reshow(name: str, t: Tensor, op: Op, attrs: tuple) -> Tensor:
+    """Let `t` itself become the view that `op` makes of it (``t_()``, ``squeeze_()``): memory stays."""
+    check_writable(name, t)
+    if t._base is None and (t._viewed or t._node.mark & SHARED):
+        base = wrap(t._node)
+        base._writes = t._writes
+        t._base, t._path = base, ()
+    shape, dtype = op.infer(node_of(t), *attrs)
+    node = node_of(t)
+    source = snapshot(node) if node.mark & SHARED else node
+    if node.op is LEAF and node.requires_grad:
+        fresh = variable(Node(op, (source,), attrs, shape, dtype))
+    else:
+        fresh = Node(op, (source,), attrs, shape, dtype, modes.grad and node.requires_grad)
+    if t._base is not None:
+        t._path = (*t._path, (op, attrs, modes.grad))
+    bind(t, fresh)
+    return t

@@ -1,4 +1,4 @@
-"""A tensor's values outside: NumPy arrays that share its memory, Python numbers, copies, pickles."""
+"""A tensor's values outside: NumPy arrays that share its memory, numbers, copies, pickles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..graph.dtypes import as_dtype
 from ..graph.memory import sole_array, sole_node
 from ..graph.node import LEAF, SHARED, Node, leaf
 from ..ops.declare import cast
-from ..tensor import ALIAS, Tensor, bind, late, method, node_of
+from ..tensor import ALIAS, Tensor, bind, late, method, node_of, root_of
 from .values import check_device
 
 
@@ -29,10 +29,10 @@ def value_of(t: Tensor) -> np.ndarray:
 def shared_array(t: Tensor) -> np.ndarray:
     """An array over the memory of `t`; the tensor and its views see what is written to it.
 
-    It is the present memory if nothing else refers to it, and a copy if a recorded graph, a constant
-    or another node does: those must not see what the user writes.
+    It is the present memory if nothing else refers to it, and a copy if a recorded graph, a
+    constant or another node does: those must not see what the user writes.
     """
-    base = t if t._base is None else t._base
+    base = root_of(t)
     if not base._node.mark & SHARED:
         late.evaluate([base._node])
         alone = sole_node(base)
@@ -136,8 +136,8 @@ def item(self):
     value = value_of(self)
     if value.size != 1:
         raise ShapeError(
-            f"item: a Tensor with {value.size} elements cannot be converted to Scalar; use tolist(), "
-            "or a reduction such as sum() first"
+            f"item: a Tensor with {value.size} elements cannot be converted to Scalar; "
+            "use tolist(), or a reduction such as sum() first"
         )
     return value.item()
 
@@ -171,7 +171,7 @@ def _bool(self) -> bool:
 
 @method("__index__")
 def _index(self) -> int:
-    if self.dtype.category > dtypes.INTEGER or self._node.shape and self.numel() != 1:
+    if self.dtype.category > dtypes.INTEGER or (self._node.shape and self.numel() != 1):
         raise DTypeError(
             "index: only integer tensors of a single element can be converted to an index, got "
             f"{self.dtype!r} of shape {tuple(self.shape)}"
