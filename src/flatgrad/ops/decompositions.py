@@ -109,14 +109,16 @@ def _gaps(values: Tensor) -> Tensor:
 
 
 def _eigh_pullback(g, out, x, uplo):
-    # Giles 3.1, Seeger et al.: V (diag(g) + (V' G) / E) V' with E[i, j] = L[j] - L[i].
+    # Giles 3.1, Seeger et al.: V (diag(g) + sym((V' G) / E)) V' with E[i, j] = L[j] - L[i]; the
+    # symmetric part, since only symmetric changes of A have a meaning.
     values, vectors = out
     if g[1] is None:
         inner = columns_scaled(vectors, g[0])
     else:
         inner = matmul(swap(vectors), g[1])
         diagonal = diagonal_of(inner) * 0.0 if g[0] is None else g[0]
-        inner = matmul(vectors, with_diagonal(inner / _gaps(values), diagonal))
+        inner = inner / _gaps(values)
+        inner = matmul(vectors, with_diagonal((inner + swap(inner)) * 0.5, diagonal))
     return (matmul(inner, swap(vectors)),)
 
 

@@ -405,7 +405,7 @@ def _chain_errors():
 
 @composite("linalg.multi_dot", methods=(), samples=_chain_samples, errors=_chain_errors)
 def multi_dot(tensors) -> Tensor:
-    """The product of a chain of matrices in the cheapest order; the first and last may be vectors."""
+    """The product of a chain of matrices in the cheapest order; vectors may stand at the ends."""
     ts = same_dtype("linalg.multi_dot", *tensors)
     if len(ts) < 2:
         raise ArgumentError(f"linalg.multi_dot: at least 2 tensors are required, got {len(ts)}")

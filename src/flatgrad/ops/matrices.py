@@ -35,7 +35,7 @@ from .linalg import (
     zero_pivot,
 )
 from .movement import SLICE, view_scatter
-from .reduction import reduce_sum
+from .reduction import constant, reduce_sum
 from .scan import narrowed
 
 SlogdetResult = namedtuple("linalg_slogdet", ["sign", "logabsdet"])
@@ -466,7 +466,7 @@ def old_svd(input: Tensor, some: bool = True, compute_uv: bool = True):
     """The named tuple ``(U, S, V)`` of ``input = U @ diag(S) @ V.T``; see ``linalg.svd``."""
     u, s, vh = svd(input, not some)
     if not compute_uv:
-        u, vh = u.detach() * 0.0, vh.detach() * 0.0
+        u, vh = constant(u) * 0.0, constant(vh) * 0.0
     return OldSVDResult(u, s, swap(vh))
 
 
@@ -567,7 +567,7 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
 
 
 def _rank(values: Tensor, atol: float, rtol: float) -> Tensor:
-    values = values.detach()
+    values = constant(values)
     if not node_of(values).shape[-1]:
         return reduce_sum(cast(values, dtypes.int64), (values.ndim - 1,))
     cutoff = narrowed(values, values.ndim - 1, 0, 1) * rtol

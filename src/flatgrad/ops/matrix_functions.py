@@ -22,7 +22,7 @@ from .decompositions import MATRIX_EXP
 from .linalg import diagonal_of, inverse_of, matrices
 from .matrices import eye_of, regular, solve, square, square_errors, square_samples, svdvals
 from .movement import rolled
-from .reduction import amax, amin, reduce_sum, with_keepdim
+from .reduction import amax, amin, constant, reduce_sum, with_keepdim
 from .scan import narrowed
 from .statistics import p_norm
 
@@ -53,7 +53,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
         x, n = inverse_of(x), -n
     if n == 0:
         eye = eye_of(node_of(x).shape[-1], node_of(x).dtype)
-        return x.detach() * 0.0 + eye
+        return constant(x) * 0.0 + eye
     out = None
     while n:
         if n & 1:

@@ -13,12 +13,13 @@ import numpy as np
 
 from ..errors import ArgumentError, DTypeError
 from ..graph import dtypes
+from ..graph.node import const
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import normal_dim, normal_dims
-from ..tensor import Tensor, node_of
-from .creation import scalar_of
+from ..tensor import Tensor, node_of, wrap
 from .declare import cast, composite, tensor_of
 from .reduction import (
+    MAX,
     MIN,
     constant,
     dim_errors,
@@ -272,32 +273,35 @@ def softmin(input: Tensor, dim, dtype=None) -> Tensor:
 _SAFE = {dtypes.float32: (2.0**40, 2.0**-88), dtypes.float64: (2.0**400, 2.0**-650)}
 
 
-def _euclidean(x: Tensor, dims: tuple) -> Tensor:
+def number(value: float, like: Tensor) -> Tensor:
+    """A number in the dtype of `like`, whatever the default dtype is."""
+    return wrap(const(value, node_of(like).dtype))
+
+
+def _in_range(x: Tensor, dims: tuple, norm_of, least: bool = False) -> Tensor:
+    """``norm_of(x, top)``, of `x` brought into the safe range; `top` its dominating magnitude."""
     from .selection import where
 
     limit, down = _SAFE[node_of(x).dtype]
-    top = extreme_of(constant(x).abs(), dims)
-    up = where((top < 1.0 / limit) & (top > 0.0), scalar_of(node_of(x), 1.0 / down), 1.0)
-    scale = where((top > limit) & (top < inf), down, up)
-    scaled = x * _kept(scale, x, dims)
-    # The scale is a power of two, so dividing by it is exact.
-    return root(reduce_sum(scaled * scaled, dims)) / scale
+    top = extreme_of(constant(x).abs(), dims, MIN if least else MAX)
+    scale = where((top < 1.0 / limit) & (top > 0.0), number(1.0 / down, x), 1.0)
+    scale = where((top > limit) & (top < inf), down, scale)
+    # The scale is a power of two, so multiplying and dividing by it is exact.
+    return norm_of(x * _kept(scale, x, dims), top * scale) / scale
 
 
-def _power_sum(x: Tensor, p: float, dims: tuple) -> Tensor:
+def _power_sum(x: Tensor, top: Tensor, p: float, dims: tuple) -> Tensor:
     """(sum |x|^p)^(1/p), relative to the element that dominates; derivative 0 at zeros."""
     from .selection import where
 
     size = x.abs()
-    top = extreme_of(constant(size), dims) if p > 0 else extreme_of(constant(size), dims, MIN)
     scale = where((top > 0.0) & (top < inf), top, 1.0)
     ratio = size / _kept(scale, x, dims)
     zero = ratio == 0.0
     powers = where(zero, 0.0 if p > 0 else inf, where(zero, 1.0, ratio) ** p)
     total = reduce_sum(powers, dims)
     none = (total == 0.0) | (total == inf)
-    empty, full = (0.0, inf) if p > 0 else (inf, 0.0)
-    edge = where(total == 0.0, scalar_of(node_of(x), empty), full)
+    edge = where(total == 0.0, number(0.0 if p > 0 else inf, x), inf if p > 0 else 0.0)
     return where(none, edge, where(none, 1.0, total) ** (1.0 / p)) * scale
 
 
@@ -313,11 +317,11 @@ def p_norm(name: str, x: Tensor, p: float, dims: tuple) -> Tensor:
     if not product(shape):
         return reduce_sum(x.abs(), dims)
     if p == 2:
-        return _euclidean(x, dims)
+        return _in_range(x, dims, lambda x, top: root(reduce_sum(x * x, dims)))
     if isinf(p):
         size = x.abs()
         return extreme_of(size, dims) if p > 0 else extreme_of(size, dims, MIN)
-    return _power_sum(x, p, dims)
+    return _in_range(x, dims, lambda x, top: _power_sum(x, top, p, dims), p < 0)
 
 
 def vector_norm(name: str, x: Tensor, ord, dim, keepdim: bool, dtype=None) -> Tensor:
