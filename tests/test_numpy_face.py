@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 
@@ -326,7 +325,7 @@ def test_strangers_have_their_turn():
 
 
 def test_every_row_of_the_table_names_functions_that_exist():
-    for name, (target, parameters) in RENAMED.items():
+    for name, (_, parameters) in RENAMED.items():
         found = np
         for part in name.split("."):
             found = getattr(found, part)

@@ -45,6 +45,7 @@ UNARY = {
     "atanh": (lambda x: 1 / (1 - x * x), 2),
     "sigmoid": (lambda x: 1 / (2 + mp.exp(x) + mp.exp(-x)), 4),
     "softplus": (lambda x: 1 / (1 + mp.exp(-x)), 2),
+    "logit": (lambda x: 1 / (x * (1 - x)), 2),
     "erf": (lambda x: 2 / mp.sqrt(mp.pi) * mp.exp(-x * x), 4),
     "erfc": (lambda x: -2 / mp.sqrt(mp.pi) * mp.exp(-x * x), 4),
     # The output's half ulp is multiplied by 2*out**2, 50 at the last edge.

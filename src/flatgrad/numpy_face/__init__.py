@@ -1,9 +1,9 @@
-"""NumPy's face: ``np.sin(x)``, ``np.sum(x, axis=0)``, ``array * x`` on tensors record like flatgrad's own.
+"""NumPy's face: ``np.sin(x)``, ``np.sum(x, axis=0)``, ``array * x`` on tensors record.
 
-NumPy asks an operand's class first (``__array_ufunc__``, ``__array_function__``); tensors answer with
-the public function that names the NumPy function in its declaration (``Public.numpy``), or with
-an adapter of ``functions`` where arguments differ. What flatgrad does not record raises
-:class:`flatgrad.errors.UnsupportedError`, a ``TypeError``; nothing is silently turned into an array.
+NumPy asks an operand's class first (``__array_ufunc__``, ``__array_function__``); tensors answer
+with the public function that names the NumPy function in its declaration (``Public.numpy``), or
+with an adapter of ``functions`` where arguments differ. What flatgrad does not record raises
+:class:`flatgrad.errors.UnsupportedError`, a ``TypeError``; nothing silently becomes an array.
 
 So code written for NumPy is differentiated as it stands:
 

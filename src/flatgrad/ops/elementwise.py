@@ -1,9 +1,9 @@
 """Elementwise arithmetic: sums, products, division, powers, rounding, blends.
 
-One scalar expression and one partial an input, declared once. Each partial says where its formula comes
-from ("PyTorch": ``derivatives.yaml``), and why it has the form it has: it must be accurate at the
-edges of the domain too. The other elementwise families: ``logic`` (comparison, logic, bits),
-``selection`` (signs, where, extrema, clamp), ``transcendental``; Python's operators are in ``operators``.
+One scalar expression and one partial an input, declared once. Each partial says where its formula
+comes from ("PyTorch": ``derivatives.yaml``), and why it has the form it has: it must be accurate at
+the edges of the domain too. The other elementwise families: ``logic`` (comparison, logic, bits),
+``selection`` (signs, where, extrema, clamp), ``transcendental``. Python's operators: ``operators``.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def add(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
 
 
 @composite(
-    op=raw_sub.op, numpy=(np.subtract,), inplace=True, samples=with_arguments(pair_samples, alpha=0.7),
-    errors=_alpha_errors,
+    op=raw_sub.op, numpy=(np.subtract,), inplace=True,
+    samples=with_arguments(pair_samples, alpha=0.7), errors=_alpha_errors,
 )  # fmt: skip
 def sub(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
     """``input - alpha * other``. Not defined for bools: use ``^``."""
@@ -189,14 +189,16 @@ remainder = elementwise(
     # x - y*floor(x/y) (PyTorch): 1 by x, -floor(x/y) by y.
     partials=(lambda x, y, out: 1, lambda x, y, out: -div(x, y, rounding_mode="floor")),
     ufuncs=(np.remainder,), domain=OVER,
-    kinks="1 by x where x/y is an integer too", doc="x - y*floor(x/y): y's sign. Integers by 0 give 0.",
+    kinks="1 by x where x/y is an integer too",
+    doc="x - y*floor(x/y): y's sign. Integers by 0 give 0.",
 )
 fmod = elementwise(
     "fmod", 2, numpy=np.fmod, scalar=_fmod, rule="number",
     # x - y*trunc(x/y) (PyTorch): 1 by x, -trunc(x/y) by y.
     partials=(lambda x, y, out: 1, lambda x, y, out: -div(x, y, rounding_mode="trunc")),
     ufuncs=(np.fmod,), domain=OVER,
-    kinks="1 by x where x/y is an integer too", doc="x - y*trunc(x/y): x's sign. Integers by 0 give 0.",
+    kinks="1 by x where x/y is an integer too",
+    doc="x - y*trunc(x/y): x's sign. Integers by 0 give 0.",
 )
 floor_divide = raw_floor_divide
 # fmt: on
@@ -223,8 +225,8 @@ def div(input: Tensor, other, *, rounding_mode: str | None = None, out=None) -> 
     ----------
     input, other : Tensor or number
     rounding_mode : None, "trunc" or "floor"
-        None divides truly and the result is floating; the others round it towards zero or down, keep
-        integers integers, and have the derivative 0.
+        None divides truly and the result is floating; the others round it towards zero or down,
+        keep integers integers, and have the derivative 0.
     out : Tensor, optional
 
     Raises
@@ -376,8 +378,8 @@ def _pow_errors():
 def pow(input: Tensor, exponent, *, out: Tensor | None = None) -> Tensor:
     """``input ** exponent``, each a tensor or a number.
 
-    The derivative by the input is 0 where the exponent is 0; by the exponent it is 0 where the input is
-    0 and the exponent is not negative, as in PyTorch.
+    The derivative by the input is 0 where the exponent is 0; by the exponent it is 0 where the
+    input is 0 and the exponent is not negative, as in PyTorch.
 
     Raises
     ------
@@ -403,10 +405,11 @@ def pow(input: Tensor, exponent, *, out: Tensor | None = None) -> Tensor:
 @composite(numpy=(np.float_power,), samples=_pow_samples, inplace=True)
 def float_power(input: Tensor, exponent, *, out: Tensor | None = None) -> Tensor:
     """``input ** exponent`` in float64."""
-    base = cast(tensor_of("float_power", input), dtypes.float64)
-    if type(exponent) not in NUMBERS:
-        exponent = cast(tensor_of("float_power", exponent, 1), dtypes.float64)
-    return written("float_power", raw_pow(base, exponent), out)
+    both = [
+        float(x) if type(x) in NUMBERS else cast(tensor_of("float_power", x, k), dtypes.float64)
+        for k, x in enumerate((input, exponent))
+    ]
+    return written("float_power", raw_pow(*both), out)
 
 
 # -- rounding -------------------------------------------------------------------------------------
@@ -464,7 +467,9 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
 def _need_float(name: str, input) -> None:
     dtype = node_of(tensor_of(name, input)).dtype
     if dtype.category < FLOAT:
-        raise DTypeError(f"{name}: a floating tensor is required, got {dtype!r}; convert with .to()")
+        raise DTypeError(
+            f"{name}: a floating tensor is required, got {dtype!r}; convert with .to()"
+        )
 
 
 def _float_errors():

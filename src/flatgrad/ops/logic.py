@@ -42,18 +42,32 @@ ge = elementwise(
     rule="compare", ufuncs=(np.greater_equal,), doc="x >= y.",
 )
 isnan = elementwise(
-    "isnan", 1, numpy=np.isnan, scalar=lambda s, x: x.ne(x) if is_float(x) else s.const(False, dtypes.bool_),
-    rule="compare", inplace=False, ufuncs=(np.isnan,), doc="Whether x is NaN.",
+    "isnan", 1, numpy=np.isnan, rule="compare", inplace=False, ufuncs=(np.isnan,),
+    scalar=lambda s, x: x.ne(x) if is_float(x) else s.const(False, dtypes.bool_),
+    doc="Whether x is NaN.",
 )
 isinf = elementwise(
     "isinf", 1, numpy=np.isinf, rule="compare", inplace=False, ufuncs=(np.isinf,),
-    scalar=lambda s, x: s.unary("abs", x).eq(math.inf) if is_float(x) else s.const(False, dtypes.bool_),
+    scalar=lambda s, x: s.unary("abs", x).eq(math.inf)
+    if is_float(x) else s.const(False, dtypes.bool_),
     doc="Whether x is infinite.",
 )
 isfinite = elementwise(
     "isfinite", 1, numpy=np.isfinite, rule="compare", inplace=False, ufuncs=(np.isfinite,),
-    scalar=lambda s, x: s.unary("abs", x) < math.inf if is_float(x) else s.const(True, dtypes.bool_),
+    scalar=lambda s, x: s.unary("abs", x) < math.inf
+    if is_float(x) else s.const(True, dtypes.bool_),
     doc="Whether x is neither NaN nor infinite.",
+)
+
+isposinf = elementwise(
+    "isposinf", 1, numpy=lambda x: x == math.inf, rule="compare", inplace=False,
+    scalar=lambda s, x: x.eq(math.inf) if is_float(x) else s.const(False, dtypes.bool_),
+    doc="Whether x is +infinity.",
+)
+isneginf = elementwise(
+    "isneginf", 1, numpy=lambda x: x == -math.inf, rule="compare", inplace=False,
+    scalar=lambda s, x: x.eq(-math.inf) if is_float(x) else s.const(False, dtypes.bool_),
+    doc="Whether x is -infinity.",
 )
 
 # -- logic ----------------------------------------------------------------------------------------
@@ -121,28 +135,28 @@ def _not_errors():
 
 # fmt: off
 bitwise_and = elementwise(
-    "bitwise_and", 2, samples=_bit_samples, numpy=np.bitwise_and, scalar=lambda s, x, y: x & y, rule="integer",
-    ufuncs=(np.bitwise_and,), errors=_bit_errors, doc="x & y.",
+    "bitwise_and", 2, numpy=np.bitwise_and, scalar=lambda s, x, y: x & y, rule="integer",
+    ufuncs=(np.bitwise_and,), samples=_bit_samples, errors=_bit_errors, doc="x & y.",
 )
 bitwise_or = elementwise(
-    "bitwise_or", 2, samples=_bit_samples, numpy=np.bitwise_or, scalar=lambda s, x, y: x | y, rule="integer",
-    ufuncs=(np.bitwise_or,), errors=_bit_errors, doc="x | y.",
+    "bitwise_or", 2, numpy=np.bitwise_or, scalar=lambda s, x, y: x | y, rule="integer",
+    ufuncs=(np.bitwise_or,), samples=_bit_samples, errors=_bit_errors, doc="x | y.",
 )
 bitwise_xor = elementwise(
-    "bitwise_xor", 2, samples=_bit_samples, numpy=np.bitwise_xor, scalar=lambda s, x, y: x ^ y, rule="integer",
-    ufuncs=(np.bitwise_xor,), errors=_bit_errors, doc="x ^ y.",
+    "bitwise_xor", 2, numpy=np.bitwise_xor, scalar=lambda s, x, y: x ^ y, rule="integer",
+    ufuncs=(np.bitwise_xor,), samples=_bit_samples, errors=_bit_errors, doc="x ^ y.",
 )
 bitwise_not = elementwise(
-    "bitwise_not", 1, samples=_not_samples, numpy=np.bitwise_not, scalar=lambda s, x: ~x, rule="integer",
-    ufuncs=(np.bitwise_not,), errors=_not_errors, doc="~x.",
+    "bitwise_not", 1, numpy=np.bitwise_not, scalar=lambda s, x: ~x, rule="integer",
+    ufuncs=(np.bitwise_not,), samples=_not_samples, errors=_not_errors, doc="~x.",
 )
 raw_left_shift = elementwise(
     "bitwise_left_shift", 2, numpy=np.left_shift, scalar=_left_shift, rule="integer", public=False,
     doc="x << y.",
 )
 raw_right_shift = elementwise(
-    "bitwise_right_shift", 2, numpy=np.right_shift, scalar=_right_shift, rule="integer", public=False,
-    doc="x >> y.",
+    "bitwise_right_shift", 2, numpy=np.right_shift, scalar=_right_shift, rule="integer",
+    public=False, doc="x >> y.",
 )
 # fmt: on
 
@@ -204,7 +218,7 @@ def _close_errors():
 
 
 @composite(samples=_close_samples, errors=_close_errors, differentiable=False)
-def isclose(input, other, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+def isclose(input, other, rtol=1e-5, atol=1e-8, equal_nan: bool = False) -> Tensor:
     """Whether ``|input - other| <= atol + rtol * |other|``, or both are equal (infinities).
 
     Raises

@@ -1,7 +1,7 @@
 """Python's operators on ``Tensor``: plain, reflected and in place.
 
-An operand that is no tensor, array or number gets Python's own treatment (``NotImplemented``), so that
-another class's reflected operator has its turn, and ``t == None`` is False.
+An operand that is no tensor, array or number gets Python's own treatment (``NotImplemented``), so
+that another class's reflected operator has its turn, and ``t == None`` is False.
 """
 
 from __future__ import annotations

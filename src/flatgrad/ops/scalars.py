@@ -1,6 +1,6 @@
 """What the elementwise families share: domains for tests, scalar helpers, sample calls.
 
-The scalar helpers build expressions of the loop IR: `s` is that module, operands are its expressions.
+The scalar helpers build expressions of the loop IR: `s` is that module, operands its expressions.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def smaller(s, x, y):
 
 
 def pair_samples(rng):
-    for a, b in (((3,), (3,)), ((2, 3), (3,)), ((), (2,)), ((2, 1), (1, 3)), ((), ()), ((0,), (1,))):
+    for a, b in (
+        ((3,), (3,)), ((2, 3), (3,)), ((), (2,)), ((2, 1), (1, 3)), ((), ()), ((0,), (1,)),
+    ):  # fmt: skip
         yield Sample((rng.uniform(-3, 3, a), rng.uniform(0.5, 3, b)))
 
 

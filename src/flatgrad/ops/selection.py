@@ -59,7 +59,8 @@ abs = elementwise(
 )
 sign = elementwise(
     "sign", 1, numpy=_sign_numpy, scalar=_sign, partials=(lambda x, out: 0,), domain=REAL,
-    edges=(0.0,), kinks="0 everywhere", ufuncs=(np.sign,), doc="-1, 0 or 1; 0 for NaN, as in PyTorch.",
+    edges=(0.0,), kinks="0 everywhere", ufuncs=(np.sign,),
+    doc="-1, 0 or 1; 0 for NaN, as in PyTorch.",
 )
 signbit = elementwise(
     "signbit", 1, numpy=_signbit_numpy, rule="compare", inplace=False, ufuncs=(np.signbit,),
@@ -73,8 +74,9 @@ copysign = elementwise(
     ufuncs=(np.copysign,), doc="|x| with the sign of y.",
 )
 heaviside = elementwise(
-    "heaviside", 2, numpy=lambda x, y: np.where(x == 0, y, (x > 0).astype(y.dtype)), ufuncs=(np.heaviside,),
+    "heaviside", 2, numpy=lambda x, y: np.where(x == 0, y, (x > 0).astype(y.dtype)),
     scalar=lambda s, x, y: s.where(x.eq(0), y, s.cast(x > 0, y.dtype)) if not is_bool(x) else x | y,
+    ufuncs=(np.heaviside,),
     doc="0 for x < 0, y for x = 0, 1 for x > 0. Not differentiable, as in PyTorch.",
 )
 # fmt: on
@@ -116,9 +118,9 @@ def _first_wins(wins):
 
 # fmt: off
 select = elementwise(
-    "where", 3, numpy=np.where, scalar=lambda s, c, x, y: s.where(c, x, y), rule="where", public=False,
+    "where", 3, numpy=np.where, scalar=lambda s, c, x, y: s.where(c, x, y), rule="where",
     partials=(None, lambda c, x, y, out: Gate(c), lambda c, x, y, out: Gate(~c)),
-    domain=(REAL[0],) * 3, doc="x where c holds, y elsewhere.",
+    domain=(REAL[0],) * 3, public=False, doc="x where c holds, y elsewhere.",
 )
 maximum = elementwise(
     "maximum", 2, numpy=np.maximum, scalar=larger, domain=PAIR, edges=((1.0, 1.0), (0.0, 0.0)),
@@ -143,12 +145,18 @@ fmin = elementwise(
 raw_clamp_min = elementwise(
     "clamp_min", 2, numpy=np.maximum, scalar=larger, domain=PAIR, edges=((1.0, 1.0),),
     # PyTorch, clamp_backward: the input keeps its gradient on the bound.
-    partials=(lambda x, low, out: Gate(logic.ge(x, low)), lambda x, low, out: Gate(logic.lt(x, low))),
+    partials=(
+        lambda x, low, out: Gate(logic.ge(x, low)),
+        lambda x, low, out: Gate(logic.lt(x, low)),
+    ),
     kinks="x gets all of a tie", public=False, doc="max(x, low).",
 )
 raw_clamp_max = elementwise(
     "clamp_max", 2, numpy=np.minimum, scalar=smaller, domain=PAIR, edges=((1.0, 1.0),),
-    partials=(lambda x, high, out: Gate(logic.le(x, high)), lambda x, high, out: Gate(logic.gt(x, high))),
+    partials=(
+        lambda x, high, out: Gate(logic.le(x, high)),
+        lambda x, high, out: Gate(logic.gt(x, high)),
+    ),
     kinks="x gets all of a tie", public=False, doc="min(x, high).",
 )
 raw_clamp = elementwise(
@@ -163,7 +171,8 @@ raw_clamp = elementwise(
     kinks="x keeps its gradient on the bounds", public=False, doc="min(max(x, low), high).",
 )
 relu = elementwise(
-    "relu", 1, numpy=lambda x: np.maximum(x, 0), scalar=lambda s, x: larger(s, x, s.const(0, x.dtype)),
+    "relu", 1, numpy=lambda x: np.maximum(x, 0),
+    scalar=lambda s, x: larger(s, x, s.const(0, x.dtype)),
     # PyTorch, threshold_backward: 0 where the output is <= 0, so NaN passes.
     rule="number", partials=(lambda x, out: Gate(logic.logical_not(logic.le(out, 0))),),
     domain=REAL, edges=(0.0,), kinks="0 at 0", doc="max(x, 0).",
@@ -185,8 +194,9 @@ def _where_errors():
 
 @composite(op=select.op, methods=(), samples=_where_samples, errors=_where_errors)
 def where(condition: Tensor, input=None, other=None, *, out: Tensor | None = None):
-    """`input` where `condition` holds, `other` elsewhere; with the condition alone, its nonzero indices.
+    """`input` where `condition` holds, `other` elsewhere.
 
+    With the condition alone, the indices of its nonzero elements, one tensor a dimension.
     No derivative, not even NaN, flows to the side that was not chosen.
 
     Parameters
@@ -214,7 +224,7 @@ def where(condition: Tensor, input=None, other=None, *, out: Tensor | None = Non
     dtype = node_of(tensor_of("where", condition)).dtype
     if dtype is not dtypes.bool_ and dtype is not dtypes.uint8:
         raise DTypeError(
-            f"where: the condition must be a bool tensor, got {dtype!r}; compare it (condition != 0)"
+            f"where: the condition must be a bool tensor, got {dtype!r}; use condition != 0"
         )
     return written("where", select(condition, input, other), out)
 
@@ -244,8 +254,9 @@ def _clamp_errors():
 
 @composite(op=raw_clamp.op, inplace=True, samples=_clamp_samples, errors=_clamp_errors)
 def clamp(input: Tensor, min=None, max=None, *, out: Tensor | None = None) -> Tensor:
-    """`input` limited to [min, max]; each bound a number, a tensor or None. `max` wins if they cross.
+    """`input` limited to [min, max]; each bound a number, a tensor or None.
 
+    Where the bounds cross the result is `max`.
     The input keeps its gradient on the bounds, as in PyTorch.
 
     Raises

@@ -16,10 +16,19 @@ from ..graph import dtypes
 from ..graph.op import BadCall, Op, Sample, register
 from ..tensor import Tensor, node_of, record
 from . import logic
-from .declare import Gate, alias, cast, composite, elementwise, tensor_of, to_float
+from .declare import (
+    Gate,
+    alias,
+    cast,
+    composite,
+    elementwise,
+    operands,
+    tensor_of,
+    to_float,
+)
 from .elementwise import mul, raw_pow
 from .scalars import PAIR, POSITIVE, REAL, larger, one_samples, pair_samples, written
-from .selection import abs, select
+from .selection import abs, clamp, select
 
 LN2 = math.log(2.0)
 LN10 = math.log(10.0)
@@ -48,7 +57,8 @@ sqrt = elementwise(
     kinks="inf at 0", ufuncs=(np.sqrt,), doc="The square root; NaN for x < 0.",
 )
 rsqrt = elementwise(
-    "rsqrt", 1, numpy=lambda x: 1 / np.sqrt(x), scalar=lambda s, x: 1 / s.unary("sqrt", x), rule="float",
+    "rsqrt", 1, numpy=lambda x: 1 / np.sqrt(x), scalar=lambda s, x: 1 / s.unary("sqrt", x),
+    rule="float",
     # -x**-1.5/2 as -out/(2x): one rounding less than PyTorch's out**3.
     partials=(lambda x, out: -0.5 * out / x,), domain=POSITIVE, edges=(1e-200, 1e200),
     doc="1 / sqrt(x).",
@@ -88,7 +98,8 @@ log10 = elementwise(
     ufuncs=(np.log10,), doc="The logarithm to base 10.",
 )
 log1p = elementwise(
-    "log1p", 1, numpy=np.log1p, scalar="log1p", rule="float", partials=(lambda x, out: 1 / (1 + x),),
+    "log1p", 1, numpy=np.log1p, scalar="log1p", rule="float",
+    partials=(lambda x, out: 1 / (1 + x),),
     domain=((-0.7, 3.0),), edges=(-1 + 1e-12, -1e-300, 0.0, 1e-10, 1e300), ufuncs=(np.log1p,),
     doc="log(1 + x), accurate near 0.",
 )
@@ -96,17 +107,20 @@ log1p = elementwise(
 # -- trigonometry (radians) -----------------------------------------------------------------------
 
 sin = elementwise(
-    "sin", 1, numpy=np.sin, scalar="sin", rule="float", partials=(lambda x, out: cos(x),), domain=REAL,
+    "sin", 1, numpy=np.sin, scalar="sin", rule="float", partials=(lambda x, out: cos(x),),
+    domain=REAL,
     edges=(0.0, 1e-300, math.pi / 2, 1e5), ufuncs=(np.sin,), doc="The sine of x in radians.",
 )
 cos = elementwise(
-    "cos", 1, numpy=np.cos, scalar="cos", rule="float", partials=(lambda x, out: -sin(x),), domain=REAL,
+    "cos", 1, numpy=np.cos, scalar="cos", rule="float", partials=(lambda x, out: -sin(x),),
+    domain=REAL,
     edges=(0.0, 1e-300, math.pi, 1e5), ufuncs=(np.cos,), doc="The cosine of x in radians.",
 )
 tan = elementwise(
     "tan", 1, numpy=np.tan, scalar="tan", rule="float",
     # sec(x)**2 = 1 + tan(x)**2: a sum of squares, nothing cancels (PyTorch).
-    partials=(lambda x, out: 1 + out * out,), domain=((-1.3, 1.3),), edges=(0.0, 1e-300, 1.5707, 3.0),
+    partials=(lambda x, out: 1 + out * out,), domain=((-1.3, 1.3),),
+    edges=(0.0, 1e-300, 1.5707, 3.0),
     ufuncs=(np.tan,), doc="The tangent of x in radians.",
 )
 asin = elementwise(
@@ -124,7 +138,8 @@ acos = elementwise(
     doc="The inverse cosine, in radians.",
 )
 atan = elementwise(
-    "atan", 1, numpy=np.arctan, scalar="atan", rule="float", partials=(lambda x, out: 1 / (1 + x * x),),
+    "atan", 1, numpy=np.arctan, scalar="atan", rule="float",
+    partials=(lambda x, out: 1 / (1 + x * x),),
     domain=REAL, edges=(0.0, 1e-300, 1e5, 1e150), ufuncs=(np.arctan,),
     doc="The inverse tangent, in radians.",
 )
@@ -163,7 +178,8 @@ cosh = elementwise(
 tanh = elementwise(
     "tanh", 1, numpy=np.tanh, scalar="tanh", rule="float",
     # sech(x)**2: 1 - out**2 (PyTorch's) has no digit left for |x| > 19.
-    partials=(lambda x, out: sech_squared(x),), domain=REAL, edges=(0.0, 1e-300, 1.0, 10.0, 19.0, -40.0, 300.0),
+    partials=(lambda x, out: sech_squared(x),), domain=REAL,
+    edges=(0.0, 1e-300, 1.0, 10.0, 19.0, -40.0, 300.0),
     ufuncs=(np.tanh,), doc="The hyperbolic tangent.",
 )
 
@@ -181,7 +197,8 @@ def _sech_squared(s, x):
 sech_squared = elementwise(
     "sech_squared", 1, numpy=_sech_squared_numpy, scalar=_sech_squared, rule="float", public=False,
     # An op of its own, not a composite: by |x| its second derivative at 0 would be wrong.
-    partials=(lambda x, out: -2 * tanh(x) * out,), domain=REAL, edges=(0.0, 1.0, 19.0, -40.0, 300.0),
+    partials=(lambda x, out: -2 * tanh(x) * out,), domain=REAL,
+    edges=(0.0, 1.0, 19.0, -40.0, 300.0),
     doc="1/cosh(x)**2.",
 )
 asinh = elementwise(
@@ -216,13 +233,16 @@ def _sigmoid_numpy(x):
 sigmoid = elementwise(
     "sigmoid", 1, numpy=_sigmoid_numpy, scalar="sigmoid", rule="float",
     # out * sigmoid(-x): out * (1 - out) (PyTorch's) has no digit left for x > 37.
-    partials=(lambda x, out: out * sigmoid(-x),), domain=REAL, edges=(0.0, 20.0, 40.0, -40.0, -700.0),
+    partials=(lambda x, out: out * sigmoid(-x),), domain=REAL,
+    edges=(0.0, 20.0, 40.0, -40.0, -700.0),
     doc="1 / (1 + e**-x).",
 )
 softplus = elementwise(
-    "softplus", 1, numpy=lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), scalar="softplus",
+    "softplus", 1, numpy=lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    scalar="softplus",
     rule="float", partials=(lambda x, out: sigmoid(x),), domain=REAL,
-    edges=(0.0, 20.0, 40.0, -40.0, -700.0), torch=None, doc="log(1 + e**x), accurate in both tails.",
+    edges=(0.0, 20.0, 40.0, -40.0, -700.0), torch=None,
+    doc="log(1 + e**x), accurate in both tails.",
 )
 
 
@@ -306,28 +326,33 @@ gauss = elementwise(
 )
 erf = elementwise(
     "erf", 1, numpy=_scipy("erf"), scalar="erf", rule="float",
-    partials=(lambda x, out: _TWO_OVER_SQRT_PI * gauss(x),), domain=REAL, edges=(0.0, 1e-300, 5.3, 26.0),
+    partials=(lambda x, out: _TWO_OVER_SQRT_PI * gauss(x),), domain=REAL,
+    edges=(0.0, 1e-300, 5.3, 26.0),
     doc="The error function, 2/sqrt(pi) * integral of e**(-t**2) from 0 to x.",
 )
 erfc = elementwise(
     "erfc", 1, numpy=_scipy("erfc"), scalar="erfc", rule="float",
-    partials=(lambda x, out: -_TWO_OVER_SQRT_PI * gauss(x),), domain=REAL, edges=(0.0, 1e-300, 5.3, 26.0),
+    partials=(lambda x, out: -_TWO_OVER_SQRT_PI * gauss(x),), domain=REAL,
+    edges=(0.0, 1e-300, 5.3, 26.0),
     doc="1 - erf(x), accurate for large x.",
 )
 erfinv = elementwise(
     "erfinv", 1, numpy=lambda x: np.copysign(_scipy("erfinv")(x), x), scalar="erfinv", rule="float",
     # 1/erf'(out). The error of out, half an ulp, is multiplied by 2*out**2 (at most 70).
     partials=(lambda x, out: 1 / (_TWO_OVER_SQRT_PI * gauss(out)),), domain=_UNIT,
-    edges=(0.0, 1e-300, 0.999, -1 + 1e-12), kinks="inf at -1 and 1", doc="The inverse error function.",
+    edges=(0.0, 1e-300, 0.999, -1 + 1e-12), kinks="inf at -1 and 1",
+    doc="The inverse error function.",
 )
 lgamma = elementwise(
     "lgamma", 1, numpy=_scipy("gammaln"), scalar="lgamma", rule="float",
-    partials=(lambda x, out: digamma(x),), domain=((0.3, 5.0),), edges=(1e-10, 0.5, 1.0, 2.0, 1e10, -0.5),
+    partials=(lambda x, out: digamma(x),), domain=((0.3, 5.0),),
+    edges=(1e-10, 0.5, 1.0, 2.0, 1e10, -0.5),
     doc="log |gamma(x)|.",
 )
 digamma = elementwise(
     "digamma", 1, numpy=_scipy("digamma"), scalar="digamma", rule="float",
-    partials=(lambda x, out: trigamma(x),), domain=((0.3, 5.0),), edges=(1e-10, 0.5, 2.0, 1e10, -0.5),
+    partials=(lambda x, out: trigamma(x),), domain=((0.3, 5.0),),
+    edges=(1e-10, 0.5, 2.0, 1e10, -0.5),
     doc="The derivative of lgamma.",
 )
 
@@ -507,7 +532,42 @@ def rad2deg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 @composite(numpy=(np.ldexp,), inplace=True, samples=pair_samples)
 def ldexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """``input * 2**other``."""
-    return written("ldexp", mul(input, raw_pow(2.0, other)), out)
+    # The power in the result's dtype, which has room for it.
+    _, dtype = operands("ldexp", (input, other, 1.0))
+    return written("ldexp", mul(input, raw_pow(2.0, cast(tensor_of("ldexp", other, 1), dtype))), out)
+
+
+def _logit_samples(rng):
+    yield Sample((rng.uniform(0.1, 0.9, (2, 3)),))
+    yield Sample((np.array([0.05, 0.5, 0.99]), 0.1))
+    yield Sample((np.array(0.3),))
+
+
+def _logit_slope(x, out):
+    # 1/(x (1-x)), NaN outside [0, 1] as the function (PyTorch, logit_backward).
+    return select(logic.ge(x, 0) & logic.le(x, 1), 1 / (x * (1 - x)), math.nan)
+
+
+raw_logit = elementwise(
+    "logit",
+    1,
+    numpy=lambda x: np.log(x / (1 - x)),
+    scalar=lambda s, x: s.call("log", x / (1 - x)),
+    rule="float",
+    partials=(_logit_slope,),
+    domain=((0.1, 0.9),),
+    edges=(1e-300, 1e-10, 0.5, 1 - 1e-12),
+    kinks="inf at 0 and 1",
+    public=False,
+    doc="log(x / (1 - x)).",
+)
+
+
+@composite(op=raw_logit.op, inplace=True, samples=_logit_samples)
+def logit(input: Tensor, eps: float | None = None, *, out: Tensor | None = None) -> Tensor:
+    """``log(x / (1 - x))``, the inverse of sigmoid; `eps` limits x to [eps, 1 - eps] first."""
+    x = input if eps is None else clamp(input, eps, 1 - eps)
+    return written("logit", raw_logit(x), out)
 
 
 alias("asin", "arcsin")
