@@ -33,16 +33,19 @@ class Plan:
         Placeholders for forward nodes and seeds in, gradients out.
     residuals : tuple of int
         Which surveyed nodes the first inputs are.
+    captured : tuple of Node
+        Arrays that rules brought along (masks): further inputs.
     saved : tuple of int
         Nodes whose rule needs forward values: freed after backward.
     position : list of (int or None)
         For each wanted node the output that is its gradient.
     """
 
-    __slots__ = ("dtypes", "graph", "position", "residuals", "saved", "shapes")
+    __slots__ = ("captured", "dtypes", "graph", "position", "residuals", "saved", "shapes")
 
-    def __init__(self, graph: Graph, residuals, saved, position):
+    def __init__(self, graph: Graph, residuals, captured, saved, position):
         self.graph = graph
+        self.captured = captured
         self.residuals = residuals
         self.saved = saved
         self.position = position
@@ -133,6 +136,7 @@ def _record(plan: Plan, nodes, seeds, keep: bool) -> list[Node | None]:
         return [None] * len(plan.position)
     inputs = [nodes[k] for k in plan.residuals]
     inputs += [snapshot(s) if s.mark & SHARED else s for s in seeds if s is not None]
+    inputs += plan.captured
     whole = Node(CALL, tuple(inputs), (plan.graph,), plan.shapes, plan.dtypes)
     if not keep:
         for k in plan.saved:
@@ -175,8 +179,10 @@ def _make_plan(survey: Survey, roots, seeds, wanted) -> Plan:
         position.append(None if t is None else len(outputs))
         if t is not None:
             outputs.append(t._node)
-    reached = set(Graph((), tuple(outputs)).order)
+    order = Graph((), tuple(outputs)).order
+    reached = set(order)
+    captured = tuple([n for n in order if n.op is LEAF and not n.inputs])
     residuals = [k for k, n in enumerate(survey.nodes) if cuts.get(n) in reached]
     inputs = [cuts[survey.nodes[k]] for k in residuals]
-    graph = Graph((*inputs, *given), tuple(outputs), "pullback")
-    return Plan(graph, tuple(residuals), tuple([survey.index[n] for n in saved]), position)
+    graph = Graph((*inputs, *given, *captured), tuple(outputs), "pullback")
+    return Plan(graph, tuple(residuals), captured, tuple([survey.index[n] for n in saved]), position)
