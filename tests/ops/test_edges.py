@@ -53,7 +53,7 @@ UNARY = {
     "lgamma": (lambda x: mp.psi(0, x), 8),
     "digamma": (lambda x: mp.psi(1, x), 8),
     "sinc": (
-        lambda x: (mp.cos(mp.pi * x) - mp.sincpi(x)) / x if abs(x) > 1e-20 else -mp.pi**2 * x / 3,
+        lambda x: (mp.cos(mp.pi * x) - mp.sincpi(x)) / x if abs(x) > 1e-20 else -(mp.pi**2) * x / 3,
         8,
     ),
 }
@@ -174,7 +174,11 @@ SECOND = {
     "asin": (lambda x: x / mp.sqrt(1 - x * x) ** 3, (0.0, 0.5, 1 - 1e-10), 12),
     "erf": (lambda x: -4 * x / mp.sqrt(mp.pi) * mp.exp(-x * x), (0.0, 1.0, 20.0), 6),
     "expm1": (mp.exp, (-50.0, 0.0, 3.0), 1),
-    "sinc": (lambda x: mp.diff(mp.sincpi, x, 2) if x else -(mp.pi**2) / 3, (0.0, 1e-9, 0.3, 0.7), 40),
+    "sinc": (
+        lambda x: mp.diff(mp.sincpi, x, 2) if x else -(mp.pi**2) / 3,
+        (0.0, 1e-9, 0.3, 0.7),
+        40,
+    ),
     "digamma": (lambda x: mp.psi(2, x), (0.1, 2.0, 50.0), 16),
 }
 

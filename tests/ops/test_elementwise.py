@@ -85,7 +85,9 @@ def test_unary_special_values(name, dtype):
     close(name, values[0][keep], values[1][keep])
     if values[0].dtype == dtype and name != "relu":  # max(-0.0, 0.0) may be either zero
         nonzero = (values[1] == 0) & keep
-        np.testing.assert_array_equal(np.signbit(values[0][nonzero]), np.signbit(values[1][nonzero]))
+        np.testing.assert_array_equal(
+            np.signbit(values[0][nonzero]), np.signbit(values[1][nonzero])
+        )
     if grads is not None:
         keep = ~SKIP_GRAD.get(name, lambda v: np.zeros(v.shape, bool))(x)
         close(name, grads[0][0][keep], grads[0][1][keep])
@@ -117,7 +119,9 @@ def test_integers(name, dtype):
     y = y.astype(dtype)
     by_zero = name in ("floor_divide", "remainder", "fmod") and y == 0
     ours = getattr(fg, name)(fg.tensor(x), fg.tensor(y)).numpy()
-    theirs = getattr(torch, name)(torch.tensor(x), torch.tensor(np.where(by_zero, 1, y).astype(dtype)))
+    theirs = getattr(torch, name)(
+        torch.tensor(x), torch.tensor(np.where(by_zero, 1, y).astype(dtype))
+    )
     assert ours.dtype == theirs.numpy().dtype
     np.testing.assert_array_equal(ours, np.where(by_zero, 0, theirs.numpy()))
 
@@ -145,7 +149,9 @@ def test_pow_by_numbers(exponent):
     t, s = torch.tensor(x, requires_grad=True), fg.tensor(x, requires_grad=True)
     with np.errstate(all="ignore"):
         want = torch.pow(t, exponent)
-    np.testing.assert_allclose((fg.tensor(x) ** exponent).numpy(), want.detach().numpy(), rtol=1e-14)
+    np.testing.assert_allclose(
+        (fg.tensor(x) ** exponent).numpy(), want.detach().numpy(), rtol=1e-14
+    )
     (ours,) = fg.autograd.grad(fg.sum(s**exponent), s)
     (theirs,) = torch.autograd.grad(want.sum(), t)
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-14)
@@ -171,9 +177,7 @@ def test_where_keeps_nan_of_the_other_side_away():
     (h,) = torch.autograd.grad(torch.where(t > 0, torch.sqrt(t), 0.0).sum(), t)
     np.testing.assert_array_equal(g.numpy(), h.numpy())
     a = fg.tensor([1.0, 2.0], requires_grad=True)
-    (g,) = fg.autograd.grad(
-        fg.where(fg.tensor([True, False]), a, 1.0), a, fg.tensor([2.0, NAN])
-    )
+    (g,) = fg.autograd.grad(fg.where(fg.tensor([True, False]), a, 1.0), a, fg.tensor([2.0, NAN]))
     assert g.tolist() == [2.0, 0.0]
 
 
@@ -197,7 +201,9 @@ def test_clamp(bounds):
             args.append(bound)
             targs.append(bound)
     y, t = fg.clamp(made[0], *args), torch.clamp(theirs[0], *targs)
-    for g, h in zip(fg.autograd.grad(fg.sum(y), made), torch.autograd.grad(t.sum(), theirs), strict=True):
+    for g, h in zip(
+        fg.autograd.grad(fg.sum(y), made), torch.autograd.grad(t.sum(), theirs), strict=True
+    ):
         np.testing.assert_array_equal(g.numpy(), h.numpy())
 
 
@@ -214,7 +220,9 @@ def test_lerp_addcmul_addcdiv_and_nan_to_num():
         tw = torch.tensor(weight) if isinstance(weight, np.ndarray) else weight
         fw = fg.tensor(weight) if isinstance(weight, np.ndarray) else weight
         want = torch.lerp(torch.tensor(a), torch.tensor(b), tw).numpy()
-        np.testing.assert_allclose(fg.lerp(fg.tensor(a), fg.tensor(b), fw).numpy(), want, rtol=1e-15)
+        np.testing.assert_allclose(
+            fg.lerp(fg.tensor(a), fg.tensor(b), fw).numpy(), want, rtol=1e-15
+        )
     for name in ("addcmul", "addcdiv"):
         ours = getattr(fg, name)(fg.tensor(a), fg.tensor(b), fg.tensor(w), value=0.5)
         theirs = getattr(torch, name)(torch.tensor(a), torch.tensor(b), torch.tensor(w), value=0.5)
@@ -290,7 +298,9 @@ def test_in_place_operators_keep_the_tensor():
     assert b.tolist() == [False, True]
 
 
-@pytest.mark.parametrize("name", ["sin_", "exp_", "sigmoid_", "neg_", "abs_", "floor_", "tanh_", "square_"])
+@pytest.mark.parametrize(
+    "name", ["sin_", "exp_", "sigmoid_", "neg_", "abs_", "floor_", "tanh_", "square_"]
+)
 def test_in_place_methods(name):
     t, p = fg.tensor([0.5, -0.25]), torch.tensor([0.5, -0.25])
     assert getattr(t, name)() is t
@@ -387,7 +397,9 @@ def test_aliases_are_the_same_function():
         assert hasattr(fg.Tensor, other)
 
 
-@pytest.mark.parametrize("name", [*UNARY, *BINARY, "lerp", "clamp", "where", "float_power", "isclose"])
+@pytest.mark.parametrize(
+    "name", [*UNARY, *BINARY, "lerp", "clamp", "where", "float_power", "isclose"]
+)
 def test_methods_as_pytorch_has_them(name):
     for candidate in (name, name + "_"):
         if hasattr(torch.Tensor, candidate):
@@ -407,7 +419,11 @@ def test_methods_as_pytorch_has_them(name):
         (lambda: fg.clamp(fg.tensor([1.0])), ArgumentError, "at least one"),
         (lambda: fg.where(fg.tensor([1.0]), 1.0, 2.0), DTypeError, "bool tensor"),
         (lambda: fg.sin("x"), ArgumentError, "sin: argument 0"),
-        (lambda: fg.tensor([1.0, 2.0]) + fg.tensor([1.0, 2.0, 3.0]), ShapeError, "do not broadcast"),
+        (
+            lambda: fg.tensor([1.0, 2.0]) + fg.tensor([1.0, 2.0, 3.0]),
+            ShapeError,
+            "do not broadcast",
+        ),
         (lambda: fg.frac(fg.tensor([1])), DTypeError, "floating"),
         (lambda: fg.polygamma(-1, fg.tensor([1.0])), ArgumentError, "n must be"),
     ],

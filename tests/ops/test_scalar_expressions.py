@@ -19,9 +19,26 @@ from flatgrad.graph.op import REGISTRY
 from flatgrad.lower import ir
 
 OPS = [
-    op for op in REGISTRY.values() if op.kind == "elementwise" and callable(op.loop) and not op.attrs
+    op
+    for op in REGISTRY.values()
+    if op.kind == "elementwise" and callable(op.loop) and not op.attrs
 ]
-FLOATS = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 2.5, -2.5, 3.0, 1e-30, -7.0, 41.0]
+FLOATS = [
+    math.nan,
+    math.inf,
+    -math.inf,
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    2.5,
+    -2.5,
+    3.0,
+    1e-30,
+    -7.0,
+    41.0,
+]
 INTEGERS = [0, 1, -1, 2, -2, 3, 7, -7, 63, 64, 127, -128]
 # Where both zeros are the answer, NumPy's depends on the processor.
 EITHER_ZERO = {"maximum", "minimum", "fmax", "fmin", "clamp", "clamp_min", "clamp_max", "relu"}

@@ -106,7 +106,9 @@ def stored(name: str, result, out):
     if isinstance(out, Tensor):
         return into(name, result, out)
     if not isinstance(out, np.ndarray):
-        raise ArgumentError(f"numpy.{name}: out must be a tensor or an array, got {type(out).__name__}")
+        raise ArgumentError(
+            f"numpy.{name}: out must be a tensor or an array, got {type(out).__name__}"
+        )
     node = node_of(result)
     if node.requires_grad:
         raise ArgumentError(

@@ -109,7 +109,9 @@ def sub(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
     """``input - alpha * other``. Not defined for bools: use ``^``."""
     for operand in (input, other):
         if isinstance(operand, Tensor) and operand.dtype is dtypes.bool_:
-            raise DTypeError("sub: not defined for bool tensors; use ^, or convert with .to() first")
+            raise DTypeError(
+                "sub: not defined for bool tensors; use ^, or convert with .to() first"
+            )
     return written("sub", raw_sub(input, _scaled_other("sub", input, other, alpha)), out)
 
 

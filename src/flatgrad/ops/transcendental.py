@@ -534,7 +534,9 @@ def ldexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """``input * 2**other``."""
     # The power in the result's dtype, which has room for it.
     _, dtype = operands("ldexp", (input, other, 1.0))
-    return written("ldexp", mul(input, raw_pow(2.0, cast(tensor_of("ldexp", other, 1), dtype))), out)
+    return written(
+        "ldexp", mul(input, raw_pow(2.0, cast(tensor_of("ldexp", other, 1), dtype))), out
+    )
 
 
 def _logit_samples(rng):
