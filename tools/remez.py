@@ -158,7 +158,7 @@ def fits():
         lambda z: z * z + mp.mpf("1e-5"),
         0,
         S_MAX**2,
-        {"float64": 7},
+        {"float64": 6},
     )
     yield Fit(
         "exp2",  # 2^r = 1 + r q(r)

@@ -70,19 +70,19 @@ def expm1(x: Expr) -> Expr:
 
 @define("sigmoid", ulp=(2.0, 2.0))
 def sigmoid(x: Expr) -> Expr:
-    """``1 / (1 + e)`` for x >= 0, ``e / (1 + e)`` below, with ``e = exp(-|x|)``: right in both tails.
+    """``1 / (1 + exp(-x))`` as ``a / (a + 1 + p)`` with ``exp(-x) = (1 + p) / a``, a a power of two.
 
-    With ``e = 2**n (1 + p)`` the second is ``2**n (q + p q)``, q the first: e itself is never rounded.
+    So exp(-x) is never rounded and never overflows. Where the result is subnormal, a stops at the smallest
+    normal number's size and the quotient is scaled once more.
     """
-    y = clamp_below(-ir.unary("abs", x), pick(x, -105.0, -746.0))
-    n, r, low = reduce_exp(y)
-    p = (r * r * minimax("exp", r) + low) + r
-    floor = pick(x, -124, -1020)  # first a scaling that stays normal, then the rest of n
-    first = choose(n < floor, floor, n)
-    s = power_of_two(first, x)
-    q = 1.0 / ((s + 1.0) + s * p)
-    below = (q + p * q) * s * power_of_two(n - first, x)
-    return ir.where(x < 0.0, below, q)
+    y = clamp(-x, pick(x, -87.0, -708.0), pick(x, 105.0, 746.0))
+    n, r, _ = reduce_exp(y)
+    p = r * r * minimax("exp", r) + r
+    most = pick(x, 124, 1020)
+    first = choose(n < most, n, most)
+    a = power_of_two(0 - first, x)
+    total, rest = fast_two_sum(ir.const(1.0, x.dtype), a)  # inexact for a > 1 only, where a rules
+    return a / (total + (p + rest)) * power_of_two(first - n, x)
 
 
 def log_parts(f: Expr) -> tuple[Expr, Expr]:
@@ -162,7 +162,7 @@ def _log_to_base(x: Expr, inverse: tuple, unit: tuple) -> Expr:
 
 @define("log2", ulp=(1.5, 1.5))
 def log2(x: Expr) -> Expr:
-    """``e + log(m) / ln 2``."""
+    """``e + log(m) / ln 2``; exact at powers of two."""
     return _log_to_base(x, (LOG2_E, 2.0355273740931033e-17), (1.0, 0.0))
 
 
