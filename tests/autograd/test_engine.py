@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
+from flatgrad.autograd import cached
 from flatgrad.errors import GradientError
 from flatgrad.tensor import node_of, take_demanded
 
@@ -349,11 +350,7 @@ def test_cached_and_direct_gradients_agree():
 
 
 def test_the_same_structure_is_traced_once(monkeypatch):
-    from flatgrad.autograd import cached
-
-    made = []
-    original = cached._make_plan
-    monkeypatch.setattr(cached, "_make_plan", lambda *a: made.append(1) or original(*a))
+    made = _count_plans(monkeypatch)
     rng = np.random.default_rng(1)
     for _ in range(4):
         tensors = [leaf(rng.standard_normal(s)) for s in ((4, 7), (7, 2), (2,))]
@@ -378,14 +375,40 @@ def test_structures_that_differ_in_wiring_alone_are_told_apart():
     np.testing.assert_allclose(gradient(lambda x, y: (x * 4) * y), [12.0, 20, 28])
 
 
-def test_the_cache_is_bounded(monkeypatch):
-    from flatgrad.autograd import cached
+def _count_plans(monkeypatch):
+    made = []
+    original = cached._make_plan
 
+    def make(*args, **options):
+        made.append(1)
+        return original(*args, **options)
+
+    monkeypatch.setattr(cached, "_make_plan", make)
+    return made
+
+
+def test_numbers_that_keep_changing_are_traced_a_few_times_only(monkeypatch):
+    made = _count_plans(monkeypatch)
+    for k in range(40):
+        x = leaf()
+        weight = 0.5 + k / 7
+        ((x.exp() * weight) ** 3 / weight).sum().backward()
+        np.testing.assert_allclose(value(x.grad), 3 * weight**2 * np.exp(3 * DATA), rtol=1e-12)
+    assert len(made) == cached.VARIANTS + 1
+
+
+def test_the_cache_is_bounded(monkeypatch):
     monkeypatch.setattr(cached, "PLAN_LIMIT", 3)
-    for n in range(1, 12):
-        x = leaf(np.ones(n))
-        (x * x).sum().backward()
-    assert len(cached._plans) <= 257
+    monkeypatch.setattr(cached, "_plans", type(cached._plans)())
+    monkeypatch.setattr(cached, "_families", type(cached._families)())
+    made = _count_plans(monkeypatch)
+    for _ in range(2):
+        for n in range(1, 6):
+            x = leaf(np.ones(n))
+            (x * x).sum().backward()
+            assert value(x.grad).tolist() == [2.0] * n
+        assert len(cached._plans) == len(cached._families) == 3
+    assert len(made) == 10
 
 
 def test_backward_computes_nothing_and_registers_its_gradients():

@@ -19,9 +19,11 @@ from ..transform.trace import quiet
 
 NODE_LIMIT = 5_000  # larger graphs are differentiated rule by rule
 PLAN_LIMIT = 256
+VARIANTS = 8  # plans that differ in numbers alone, before one takes the numbers as inputs
 
 _lock = threading.Lock()
 _plans: OrderedDict[tuple, Plan] = OrderedDict()
+_families: OrderedDict[tuple, tuple[int, Plan | None]] = OrderedDict()
 
 
 class Plan:
@@ -123,12 +125,32 @@ def cached_pullback(survey: Survey, roots, seeds, wanted, *, keep: bool) -> list
         plan = _make_plan(survey, roots, seeds, wanted)
     else:
         if plan is None:
-            plan = _make_plan(survey, roots, seeds, wanted)
-            with _lock:
-                _plans[key] = plan
-                if len(_plans) > PLAN_LIMIT:
-                    _plans.popitem(last=False)
+            plan = _new_plan(key, survey, roots, seeds, wanted)
     return _record(plan, survey.nodes, seeds, keep)
+
+
+def _new_plan(key: tuple, survey: Survey, roots, seeds, wanted) -> Plan:
+    """The plan for a key not seen before.
+
+    Numbers of the user's text are part of the key, so that rules can look at them (``x**2``). A graph
+    that comes with ever new numbers, such as a weight that is annealed, gets one plan for all.
+    """
+    structure, *rest = key
+    general = (tuple([(n.dtype, n.shape) if type(n) is Node else n for n in structure]), *rest)
+    with _lock:
+        count, plan = _families.get(general, (0, None))
+    if plan is not None:
+        return plan
+    many = count >= VARIANTS
+    plan = _make_plan(survey, roots, seeds, wanted, cut_numbers=many)
+    with _lock:
+        _families[general] = (count + 1, plan if many else None)
+        if not many:
+            _plans[key] = plan
+        for cache in (_plans, _families):
+            if len(cache) > PLAN_LIMIT:
+                cache.popitem(last=False)
+    return plan
 
 
 def _record(plan: Plan, nodes, seeds, keep: bool) -> list[Node | None]:
@@ -152,18 +174,15 @@ def _record(plan: Plan, nodes, seeds, keep: bool) -> list[Node | None]:
     return found
 
 
-def _make_plan(survey: Survey, roots, seeds, wanted) -> Plan:
+def _make_plan(survey: Survey, roots, seeds, wanted, *, cut_numbers: bool = False) -> Plan:
     """Trace the pullback with every forward node cut: rules see placeholders in place of values."""
     with quiet():
         cuts = {
             n: placeholder(k, n.shape, n.dtype, n.requires_grad)
             for k, n in enumerate(survey.nodes)
-            if n.op is not CONST
+            if cut_numbers or n.op is not CONST
         }
-        handles = {n: wrap(cut) for n, cut in cuts.items()}
-        for n in survey.nodes:
-            if n.op is CONST:
-                handles[n] = wrap(n)
+        handles = {n: wrap(cuts.get(n, n)) for n in survey.nodes}
         starts, given = [], []
         for root, seed in zip(roots, seeds, strict=True):
             if seed is None:
@@ -185,4 +204,6 @@ def _make_plan(survey: Survey, roots, seeds, wanted) -> Plan:
     residuals = [k for k, n in enumerate(survey.nodes) if cuts.get(n) in reached]
     inputs = [cuts[survey.nodes[k]] for k in residuals]
     graph = Graph((*inputs, *given, *captured), tuple(outputs), "pullback")
-    return Plan(graph, tuple(residuals), captured, tuple([survey.index[n] for n in saved]), position)
+    return Plan(
+        graph, tuple(residuals), captured, tuple([survey.index[n] for n in saved]), position
+    )
