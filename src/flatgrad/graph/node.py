@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import count
+from operator import attrgetter
+
 import numpy as np
 
 from .dtypes import DType
@@ -13,6 +16,9 @@ FREED = 1  # backward has been through it, and its rule needed values that were 
 SHARED = 2  # a leaf whose buffer the user's own NumPy array shares
 DIRECT = 4  # backward must run its rule itself, not a cached pullback (hooks, custom functions)
 INFERENCE = 8  # made in inference mode: no rule may save it
+
+
+_created = count()
 
 
 class Node:
@@ -40,6 +46,8 @@ class Node:
         The user's ``file:line``, kept under anomaly detection.
     hooks : list of callable or None
         Called with the node's whole cotangent while differentiating (``Tensor.register_hook``).
+    seq : int
+        Nodes are numbered as they are made, so ascending numbers are a topological order.
     program : Program or None
         What computed the value (for ``fg.explain``).
     """
@@ -55,6 +63,7 @@ class Node:
         "op",
         "program",
         "requires_grad",
+        "seq",
         "shape",
         "value",
         "where",
@@ -73,6 +82,7 @@ class Node:
         self.where = None
         self.hooks = None
         self.program = None
+        self.seq = next(_created)
 
     @property
     def held(self) -> bool:
@@ -132,6 +142,29 @@ def toposort(roots, stop=None) -> list[Node]:
         for source in reversed(node.inputs):
             if source not in seen:
                 stack.append((source, False))
+    return order
+
+
+_by_seq = attrgetter("seq")
+
+
+def pending(roots) -> list[Node]:
+    """What `roots` need, each after its inputs; nodes with a value are listed and not followed.
+
+    Faster than ``toposort``: every node is seen once, and sorted by its number.
+    """
+    seen = set(roots)
+    stack = list(seen)
+    order = []
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        if node.value is None:
+            for source in node.inputs:
+                if source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+    order.sort(key=_by_seq)
     return order
 
 

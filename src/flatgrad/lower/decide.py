@@ -9,7 +9,7 @@ variable again (passes.forward).
 from __future__ import annotations
 
 from ..graph.node import Node
-from .pull import ELEMENT, axes_of, index_of
+from .pull import axes_of, element_rule, index_of
 
 # Recomputing an expression cheaper than this beats a buffer's traffic.
 CHEAP = 4
@@ -35,7 +35,7 @@ def decide(order: list[Node], outputs: set[Node]) -> set[Node]:
     for node in order:
         if node.op.kind == "input":
             continue
-        if node.op.kind not in ELEMENT:
+        if element_rule(node) is None:
             stored.add(node)
         for s in node.inputs:
             readers.setdefault(s, set()).add(node)
@@ -62,6 +62,8 @@ def _decide_one(node: Node, stored: set, readers: dict, cost: dict) -> int:
     spent = sum(cost[s] for s in node.inputs)
     if kind == "elementwise":
         spent += scalar_cost(node)
+    elif kind in ("gather", "scatter"):
+        spent += CHEAP
     elif kind == "movement" and spent and not _plain(node):
         # Divisions would be left in every read of a whole expression: read a buffer instead.
         stored.add(node.inputs[0])
@@ -86,7 +88,7 @@ def _worth_storing(node: Node, spent: int, readers) -> bool:
 
 def _needs_memory(reader: Node) -> bool:
     """Whether `reader` wants `node` in memory: it reads elements several times, or by address."""
-    return reader.op.kind in ("contraction", "library", "gather", "scatter")
+    return reader.op.kind in ("contraction", "library", "gather")
 
 
 def _size(node: Node) -> int:

@@ -15,7 +15,7 @@ from ..graph.node import Node
 from . import ir
 from .index import linear
 from .ir import Axis, Buffer, Expr
-from .pull import Pull, axes_of, checked, flat_index, index_of, scalar_expression
+from .pull import Pull, axes_of, element_rule, flat_index, index_of
 
 _names = count()
 
@@ -103,12 +103,10 @@ def pointwise(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     index = index_of(axes)
     at = flat_index(index, node.shape)
     # The node itself is stored: ask its kind for the element, not the buffer.
-    from .pull import ELEMENT
-
     if node.op.kind == "input":
         value = ir.load(pull.stored_input[node], at)
     else:
-        value = ELEMENT[node.op.kind](pull, node, tuple(index))
+        value = element_rule(node)(pull, node, tuple(index))
     return [Nest(buffer, axes, len(axes), [ir.Store(buffer, at, value)], store_at=at)]
 
 
@@ -294,6 +292,12 @@ def contraction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     return lower_contraction(pull, node, buffer)
 
 
+def scatter(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
+    from .indexed import scatter as lower_scatter
+
+    return pointwise(pull, node, buffer) if element_rule(node) else lower_scatter(pull, node, buffer)
+
+
 def substitute(e: Expr, mapping: dict, memo: dict | None = None) -> Expr:
     """`e` with sub-expressions replaced; index arithmetic is simplified again."""
     if memo is None:
@@ -360,6 +364,5 @@ NESTS = {
     "slice_scatter": written_view,
     "view_scatter": written_view,
     "contraction": contraction,
+    "scatter": scatter,
 }
-
-__all__ = ["NESTS", "Nest", "checked", "scalar_expression"]

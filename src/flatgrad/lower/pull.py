@@ -56,7 +56,7 @@ class Pull:
         buffer = self.stored.get(node)
         if buffer is not None:
             return ir.load(buffer, flat_index(index, node.shape))
-        return ELEMENT[node.op.kind](self, node, index)
+        return element_rule(node)(self, node, index)
 
     def inside(self, node: Node, index):
         """`index` for an operand that is broadcast to the node it feeds."""
@@ -116,12 +116,16 @@ def _pad(pull, node, index):
     return value if inside is None else ir.where(inside, value, ir.const(fill, node.dtype))
 
 
-def checked(pull: Pull, node: Node, value: Expr, size: int) -> Expr:
-    """An index read from data: wrapped if negative, checked, and clamped so that no read strays."""
-    value = ir.cast(value, dtypes.int64)
-    wrapped = ir.where(value < 0, value + size, value)
-    pull.bounds.append(((wrapped < 0) | (wrapped >= size), node, size))
-    return ir.binary("min", ir.binary("max", wrapped, 0), max(size - 1, 0))
+def _gather(pull, node, index):
+    from .indexed import gather
+
+    return gather(pull, node, index)
+
+
+def _scatter(pull, node, index):
+    from .indexed import scatter_element
+
+    return scatter_element(pull, node, index)
 
 
 ELEMENT = {
@@ -130,4 +134,14 @@ ELEMENT = {
     "movement": _movement,
     "source": _source,
     "pad": _pad,
+    "gather": _gather,
 }
+
+
+def element_rule(node: Node):
+    """How an element of `node` is computed where it is read; None if it must be stored."""
+    from .indexed import one_per_row
+
+    if node.op.kind == "scatter" and one_per_row(node):
+        return _scatter
+    return ELEMENT.get(node.op.kind)

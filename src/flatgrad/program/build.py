@@ -145,6 +145,7 @@ class Compiled:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.steps: list = []  # (segment or host, input slots, output slots)
+        self.constants: list = []  # (slot, array) that library nodes read
         started = time.perf_counter()
         with _compiling:
             self._assemble()
@@ -199,6 +200,10 @@ class Compiled:
         if node.op is PROJ:
             self.steps.append((_pick(node.attrs[0]), [slots[node.inputs[0]]], [len(slots)]))
         else:
+            for s in node.inputs:
+                if s not in slots:  # a constant: the same array at every call
+                    self.constants.append((len(slots), plain(s.value)))
+                    slots[s] = len(slots)
             self.steps.append((Host(node), [slots[s] for s in node.inputs], [len(slots)]))
         slots[node] = len(slots)
 
@@ -248,12 +253,14 @@ class Compiled:
     def __call__(self, arrays: list) -> list:
         """Values of the graph's outputs for arrays of its inputs' shapes and dtypes."""
         arrays = [a if a.flags.carray else a.copy(order="C") for a in arrays]
-        if len(self.steps) == 1:
+        if len(self.steps) == 1 and not self.constants:
             step, inputs, outs = self.steps[0]
             made = step([arrays[k] for k in inputs])
             first = outs[0]
             return [made[k - first] if k >= first else arrays[k] for k in self.results]
         values = arrays + [None] * (self.count - len(arrays))
+        for k, array in self.constants:
+            values[k] = array
         for step, inputs, outs in self.steps:
             for k, value in zip(outs, step([values[k] for k in inputs]), strict=True):
                 values[k] = value
@@ -277,7 +284,7 @@ def _levels(graph: Graph) -> dict[Node, int]:
             level[node] = 0
         elif node.op.kind in LOWERABLE:
             level[node] = before + before % 2
-        elif node.op.kind in ("library", "gather", "scatter", "proj"):
+        elif node.op.kind in ("library", "proj"):
             level[node] = before if before % 2 else before + 1
         else:
             raise CompileError(f"build: a node of kind {node.op.kind!r} cannot be compiled")

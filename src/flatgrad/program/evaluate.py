@@ -8,14 +8,10 @@ change; from then on they are inputs.
 from __future__ import annotations
 
 from ..graph.modes import modes
-from ..graph.node import CONST, DIRECT, FREED, Node, toposort
+from ..graph.node import CONST, FREED, Node, pending
 from ..tensor import take_demanded
 from . import interpret
 from .tiers import program_for
-
-
-def _known(node: Node) -> bool:
-    return node.value is not None
 
 
 def evaluate(nodes) -> None:
@@ -24,7 +20,7 @@ def evaluate(nodes) -> None:
     if not roots:
         return
     roots += take_demanded()
-    order = toposort(roots, stop=_known)
+    order = pending(roots)
     wanted = set(roots)
     key, inputs, numbers, outputs = signature(order, wanted)
     program = program_for(key)
@@ -42,36 +38,36 @@ def signature(order, wanted):
     numbers: list[Node] = []
     outputs: list[Node] = []
     at: dict[Node, int] = {}
+    place = at.__getitem__
+    add = key.append
     for k, node in enumerate(order):
         at[node] = k
         if node.value is not None:
             if node.op is CONST:
                 numbers.append(node)
-                key.append((None, node.dtype, node.shape))
+                add((None, node.dtype, node.shape))
             else:
                 inputs.append(node)
-                key.append((node.dtype, node.shape))
+                add((node.dtype, node.shape))
             continue
-        wire = tuple([at[s] for s in node.inputs])
-        holder = node.holder
-        if node in wanted or (
-            holder is not None and (t := holder()) is not None and t._node is node
-        ):
-            if node.op.outputs == 1:
-                outputs.append(node)
-                key.append((node.op, node.attrs, wire, True))
-                continue
-        if node.mark & DIRECT and node.op.kind == "custom":
+        keep = node in wanted
+        if not keep and node.holder is not None:
+            tensor = node.holder()
+            keep = tensor is not None and tensor._node is node
+        if keep and node.op.outputs == 1:
+            outputs.append(node)
+            add((node.op, node.attrs, tuple(map(place, node.inputs)), True))
+        elif node.op.kind == "custom":
             # Its value does not depend on the context, which is another one at every call.
-            key.append((node.op, len(node.shape), wire))
-            continue
-        key.append((node.op, node.attrs, wire))
+            add((node.op, len(node.shape), tuple(map(place, node.inputs))))
+        else:
+            add((node.op, node.attrs, tuple(map(place, node.inputs))))
     return tuple(key), inputs, numbers, outputs
 
 
 def flush(node: Node) -> None:
     """Bound the pending graph: evaluate `node` and keep every value on the way."""
-    order = toposort([node], stop=_known)
+    order = pending([node])
     values = {n: n.value for n in order if n.value is not None}
     interpret.run(order, values)
     for n in order:
