@@ -63,7 +63,7 @@ def test_result_of_binary_operations(name):
             continue  # PyTorch raises for bool powers of bools, but for this number
         try:
             theirs = getattr(torch, name)(tx, ty)
-        except (TypeError, RuntimeError, NotImplementedError):
+        except (TypeError, RuntimeError):
             continue
         ours = getattr(fg, name)(x, y)
         assert name_of(ours.dtype) == name_of(theirs.dtype), kinds
@@ -82,7 +82,7 @@ def test_result_of_where_and_clamp():
         if isinstance(x, fg.Tensor):
             try:
                 theirs = torch.clamp(tx, min=ty)
-            except (TypeError, RuntimeError, NotImplementedError):
+            except (TypeError, RuntimeError):
                 continue
             assert name_of(fg.clamp(x, min=y).dtype) == name_of(theirs.dtype), kinds
 
@@ -97,7 +97,7 @@ def test_result_of_unary_operations(name, dtype):
     x, t = made((dtype, 1))
     try:
         theirs = getattr(torch, name)(t)
-    except (TypeError, RuntimeError, NotImplementedError):
+    except (TypeError, RuntimeError):
         with pytest.raises((TypeError, RuntimeError)):
             getattr(fg, name)(x)
         return

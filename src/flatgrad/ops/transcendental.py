@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph import dtypes
 from ..graph.op import BadCall, Op, Sample, register
-from ..tensor import Tensor, node_of, record
+from ..tensor import DETACH, Tensor, node_of, record
 from . import logic
 from .declare import (
     Gate,
@@ -336,12 +336,19 @@ erfc = elementwise(
     edges=(0.0, 1e-300, 5.3, 26.0),
     doc="1 - erf(x), accurate for large x.",
 )
+
+
+def _erfinv_slope(x, out):
+    # 1/erf'(out). The rounding error of out, which that magnifies by 2*out**2, also moves erfc(|out|)
+    # away from 1-|x|: their quotient takes it out again, and counts as a constant.
+    off = select(logic.lt(abs(x), 1), erfc(abs(out)) / (1 - abs(x)), 1.0)
+    return record(DETACH, (off,)) / (_TWO_OVER_SQRT_PI * gauss(out))
+
+
 erfinv = elementwise(
     "erfinv", 1, numpy=lambda x: np.copysign(_scipy("erfinv")(x), x), scalar="erfinv", rule="float",
-    # 1/erf'(out). The error of out, half an ulp, is multiplied by 2*out**2 (at most 70).
-    partials=(lambda x, out: 1 / (_TWO_OVER_SQRT_PI * gauss(out)),), domain=_UNIT,
-    edges=(0.0, 1e-300, 0.999, -1 + 1e-12), kinks="inf at -1 and 1",
-    doc="The inverse error function.",
+    partials=(_erfinv_slope,), domain=_UNIT, edges=(0.0, 1e-300, 0.999, -1 + 1e-12),
+    kinks="inf at -1 and 1", doc="The inverse error function.",
 )
 lgamma = elementwise(
     "lgamma", 1, numpy=_scipy("gammaln"), scalar="lgamma", rule="float",
