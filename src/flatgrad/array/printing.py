@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..graph import dtypes
-from ..tensor import Tensor, method, node_of
+from ..tensor import Tensor, method
 from .convert import value_of
 
 __all__ = ["get_printoptions", "printoptions", "set_printoptions"]
@@ -201,12 +201,6 @@ def array_text(array: np.ndarray, indent: int) -> str:
 # -- the whole ------------------------------------------------------------------------------------
 
 
-def grad_fn_name(t: Tensor) -> str:
-    """The name that PyTorch would give the backward of the operation that made `t`."""
-    words = node_of(t).op.name.replace(".", "_").split("_")
-    return "".join(w[:1].upper() + w[1:] for w in words if w) + "Backward0"
-
-
 def _has_default_dtype(t: Tensor) -> bool:
     if t.dtype in (dtypes.int64, dtypes.bool_):
         return t.shape.numel() > 0
@@ -226,7 +220,7 @@ def tensor_text(self, *, tensor_contents=None) -> str:
         suffixes.append(f"dtype={self.dtype!r}")
     text = array_text(array, len(prefix))
     if self.requires_grad:
-        made = "requires_grad=True" if self.is_leaf else f"grad_fn=<{grad_fn_name(self)}>"
+        made = "requires_grad=True" if self.is_leaf else f"grad_fn=<{self.grad_fn.name()}>"
         suffixes.append(made)
     return _with_suffixes(prefix + text, suffixes, len(prefix))
 

@@ -28,9 +28,9 @@ class GradFn:
         op = self._node.op
         if op.kind == "custom":
             return f"{self._node.attrs[0].name}Backward"
+        name = self._node.attrs[0].name if op.kind == "call" else op.name
         return (
-            "".join(w[:1].upper() + w[1:] for w in op.name.replace(".", "_").split("_"))
-            + "Backward0"
+            "".join(w[:1].upper() + w[1:] for w in name.replace(".", "_").split("_")) + "Backward0"
         )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 import weakref
+from collections import OrderedDict
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..array.random import source_of
 from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
 from ..graph.node import SHARED
-from ..ops.contraction import matmul
+from ..ops.contraction import contract, same_dtype
 from ..ops.declare import cast
 from ..ops.indexing import index_select
 from ..ops.logic import eq, ne
@@ -22,8 +23,10 @@ from ..ops.movement import reshape
 from ..ops.selection import relu, where
 from ..ops.statistics import log_softmax, logsumexp, softmax, softmin
 from ..ops.transcendental import erf, log, log1p, sigmoid, softplus, tanh
-from ..ops.views import transpose, unsqueeze
-from ..tensor import Tensor, late, node_of
+from ..ops.views import unsqueeze
+from ..tensor import Tensor, late, node_of, wrap
+from ..transform.call import call
+from ..transform.trace import trace
 
 __all__ = [
     "binary_cross_entropy",
@@ -74,7 +77,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"linear: the input's last dimension must be {features[-1]} (weight has shape "
             f"{features}), got an input of shape {have}"
         )
-    result = matmul(input, transpose(weight, 0, 1) if len(features) == 2 else weight)
+    input, weight = same_dtype("linear", input, weight)
+    rank = len(have)
+    rows = tuple(range(rank))
+    out = (rank,) if len(features) == 2 else ()
+    result = contract(input, weight, rows, (*out, rank - 1), rows[:-1] + out)
     return result if bias is None else result + bias
 
 
@@ -266,6 +273,30 @@ def binary_cross_entropy_with_logits(
     return _reduced(name, loss if weight is None else loss * weight, reduction)
 
 
+# -- one call -------------------------------------------------------------------------------------
+
+_GRAPHS: OrderedDict = OrderedDict()
+_GRAPH_LIMIT = 256
+
+
+def _as_one(name: str, options: tuple, function, tensors: list[Tensor]) -> Tensor:
+    """Record ``function(*tensors)``, traced once for its shapes, as one ``CALL``.
+
+    `options` is what else the traced graph depends on. A loss is recorded at every step of a
+    training loop; this way that costs two nodes.
+    """
+    nodes = [node_of(t) for t in tensors]
+    key = (name, options, *[(n.shape, n.dtype) for n in nodes])
+    found = _GRAPHS.get(key)
+    if found is None:
+        graph, captured = trace(lambda *ts: (function(*ts),), nodes, name=name)
+        found = _GRAPHS[key] = graph, [wrap(n) for n in captured]
+        if len(_GRAPHS) > _GRAPH_LIMIT:
+            _GRAPHS.popitem(last=False)
+    graph, captured = found
+    return call(graph, [*tensors, *captured])[0]
+
+
 # -- classification -------------------------------------------------------------------------------
 
 
@@ -355,38 +386,38 @@ def _class_weights(weight: Tensor, target: Tensor) -> Tensor:
     return index_select(weight, 0, reshape(target, -1)).reshape(*target.shape)
 
 
-def _weighted_mean(name: str, losses, counts, reduction: str) -> Tensor:
+def _weighted_mean(losses, counts, reduction: str) -> Tensor:
     """Reduce losses that are 0 where ignored; the mean divides by the sum of `counts`."""
     if reduction == "mean" and counts is not None:
         return losses.sum() / counts.sum()
-    return _reduced(name, losses, reduction)
+    return _reduced("loss", losses, reduction)
 
 
-def _class_losses(name, per_class, input, target, weight, ignore_index, reduction, also=None):
+def _class_losses(per_class, target, weight, kind, ignored, reduction, also=None):
     """Losses ``per_class(target)`` of class indices, weighted, without the ignored, reduced.
 
-    `also`, a loss of every row that has no class, is treated in the same way and returned second.
+    `ignored` is a class to leave out, or None. `also`, a loss of every row that has no class, is
+    treated in the same way and returned second.
     """
-    ignoring = _check_classes(name, input, target, weight, ignore_index)
     target = cast(target, dtypes.int64)
     counts = kept = None
-    if ignoring:
-        kept = ne(target, ignore_index)
+    if ignored is not None:
+        kept = ne(target, ignored)
         target = where(kept, target, 0)
-        counts = cast(kept, input.dtype)
+        counts = cast(kept, kind)
     losses = per_class(target)
     if weight is not None:
         counts = _class_weights(weight, target)
-        if ignoring:
+        if ignored is not None:
             counts = where(kept, counts, 0.0)
         losses = losses * counts
-    if ignoring:
+    if ignored is not None:
         losses = where(kept, losses, 0.0)
         also = None if also is None else where(kept, also, 0.0)
-    result = _weighted_mean(name, losses, counts, reduction)
+    result = _weighted_mean(losses, counts, reduction)
     if also is None:
         return result
-    return result, _weighted_mean(name, also, counts, reduction)
+    return result, _weighted_mean(also, counts, reduction)
 
 
 def nll_loss(
@@ -421,16 +452,18 @@ def nll_loss(
             f"nll_loss: integer classes are required, got a target of {target.dtype!r}; "
             "convert it with .long()"
         )
+    ignoring = _check_classes("nll_loss", input, target, weight, ignore_index)
+    ignored = ignore_index if ignoring else None
     dim = _class_dim(input)
-    return _class_losses(
-        "nll_loss",
-        lambda classes: -_picked(input, classes, dim),
-        input,
-        target,
-        weight,
-        ignore_index,
-        reduction,
-    )
+
+    def loss(input, target, weight=None):
+        def at_target(classes):
+            return -_picked(input, classes, dim)
+
+        return _class_losses(at_target, target, weight, input.dtype, ignored, reduction)
+
+    tensors = [input, target] if weight is None else [input, target, weight]
+    return _as_one("nll_loss", (ignored, reduction), loss, tensors)
 
 
 def cross_entropy(
@@ -478,19 +511,30 @@ def cross_entropy(
         )
     if target.dtype.is_floating_point:
         return _probability_loss(input, target, weight, reduction, label_smoothing)
-    dim = _class_dim(input) if input.ndim else 0
-    top = logsumexp(input, dim) if input.ndim else None
+    ignoring = _check_classes("cross_entropy", input, target, weight, ignore_index)
+    options = (ignore_index if ignoring else None, reduction, float(label_smoothing))
+
+    def loss(input, target, weight=None):
+        return _index_loss(input, target, weight, *options)
+
+    tensors = [input, target] if weight is None else [input, target, weight]
+    return _as_one("cross_entropy", options, loss, tensors)
+
+
+def _index_loss(input, target, weight, ignored, reduction, label_smoothing) -> Tensor:
+    dim = _class_dim(input)
+    top = logsumexp(input, dim)
 
     def at_target(classes):
         return top - _picked(input, classes, dim)
 
-    common = (input, target, weight, ignore_index, reduction)
+    common = (at_target, target, weight, input.dtype, ignored, reduction)
     if not label_smoothing:
-        return _class_losses("cross_entropy", at_target, *common)
+        return _class_losses(*common)
     logs = log_softmax(input, dim)
     if weight is not None:
         logs = logs * _along(weight, input)
-    exact, even = _class_losses("cross_entropy", at_target, *common, also=-logs.sum(dim))
+    exact, even = _class_losses(*common, also=-logs.sum(dim))
     share = label_smoothing / input.shape[dim]
     return (1 - label_smoothing) * exact + share * even
 

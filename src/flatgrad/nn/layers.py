@@ -65,7 +65,8 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.linear(input, self.weight, self.bias)
+        own = self._parameters
+        return functional.linear(input, own["weight"], own["bias"])
 
     def extra_repr(self) -> str:
         return (

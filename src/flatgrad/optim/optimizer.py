@@ -16,7 +16,7 @@ import numpy as np
 from ..autograd.modes import enable_grad, no_grad
 from ..errors import ArgumentError, GradientError
 from ..graph.dtypes import float32
-from ..graph.node import SHARED, leaf
+from ..graph.node import SHARED, leaf, variable
 from ..tensor import Tensor, assign, bind, late, node_of, wrap
 from ..transform.call import call
 from ..transform.trace import trace
@@ -169,12 +169,13 @@ class Optimizer:
         graph = self._graphs.get(signature)
         if graph is None:
             graph = self._graphs[signature] = self._trace(key, len(numbers), len(names), tensors)
-        nodes = [node_of(t) for t in call(graph, tensors)]
+        nodes = [t._node for t in call(graph, tensors)]
         for t, node in zip(shown, nodes, strict=True):
-            if t._base is not None or t.requires_grad or node_of(t).mark & SHARED:
+            old = t._node
+            if t._base is not None or old.mark & SHARED:
                 assign("step", t, wrap(node))
             else:
-                bind(t, node)
+                bind(t, variable(node) if old.requires_grad else node)
         changed += shown
 
     def _trace(self, key, count: int, states: int, tensors: list):
