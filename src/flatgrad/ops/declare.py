@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, FlatgradError, ShapeError
 from ..graph import dtypes
 from ..graph.dtypes import BOOL, DType, combine, of_number, promote_types
 from ..graph.modes import modes
@@ -435,6 +436,30 @@ def alias(name: str, *others: str) -> None:
         finish(replace(known, name=other, methods=methods, numpy=(), torch=torch), inplace=inplace)
 
 
+# What Python and NumPy raise when a function is given what it was not made for.
+_PLAIN_ERRORS = (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError)
+
+
+def guarded(name: str, function: Callable) -> Callable:
+    """`function` for the user: an argument that it did not foresee raises ArgumentError too."""
+
+    @wraps(function)
+    def public(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except FlatgradError:
+            raise
+        except _PLAIN_ERRORS as error:
+            kinds = [type(a).__name__ for a in args]
+            kinds += [f"{key}={type(a).__name__}" for key, a in kwargs.items()]
+            raise ArgumentError(
+                f"{name}: {error}; it was called with ({', '.join(kinds)}), "
+                f"see help(flatgrad.{name})"
+            ) from error
+
+    return public
+
+
 def composite(
     name: str | None = None,
     *,
@@ -449,7 +474,8 @@ def composite(
 ):
     """Publish a plain function over other operations (or the face of primitive `op`).
 
-    `methods` None attaches a method of the same name; () attaches none.
+    `methods` None attaches a method of the same name; () attaches none. The user's face is
+    `guarded`; other operations call the plain function.
     """
 
     def publish_it(function: Callable) -> Callable:
@@ -458,7 +484,7 @@ def composite(
         finish(
             Public(
                 public_name,
-                function,
+                guarded(public_name, function),
                 op,
                 (public_name.rpartition(".")[2],) if methods is None else methods,
                 tuple(numpy),
