@@ -394,6 +394,12 @@ def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
     if node.mark & SHARED:
         node = snapshot(node)
     view = make(op, (node,), attrs, shape, dtype)
+    if node.value is not None and op.kind == "movement" and not node.requires_grad:
+        # A part of known values is known: batches cut from a data set at different places are
+        # inputs of one program, rather than a program for each place.
+        value = op.numpy(node.value, *attrs)
+        if value.flags.c_contiguous:
+            view._node.value, view._node.inputs = value, ()
     view._base = base
     view._path = (*t._path, (op, attrs, grad))
     if t is not base:
@@ -538,25 +544,31 @@ def check_writable(name: str, t: Tensor, source: Tensor | None = None) -> None:
     if not modes.grad:
         return
     base, node = root_of(t), node_of(t)
-    if not node.requires_grad:
-        if source is not None and node_of(source).requires_grad:
-            _check_recorded(name, t)
-        return
-    if node.op is LEAF or (node_of(base).op is LEAF and node_of(base).requires_grad):
+    cut = _last_detach(t)
+    below = (
+        not cut and node_of(base).requires_grad
+    )  # whether the write would be recorded for the base
+    if node.requires_grad and (node.op is LEAF or (below and node_of(base).op is LEAF)):
         what = "a leaf tensor" if node.op is LEAF else "a view of a leaf tensor"
         raise GradientError(
             f"{name}: {what} that requires grad is being used in an in-place operation; "
             "do it under flatgrad.no_grad(), or on a clone()"
         )
-
-
-def _check_recorded(name: str, t: Tensor) -> None:
-    if any(not grad and op is not DETACH for op, _, grad in t._path):
+    recorded = below or (source is not None and node_of(source).requires_grad)
+    if recorded and not all(grad for _, _, grad in t._path[cut:]):
         raise GradientError(
             f"{name}: a view was created in no_grad mode and is being modified inplace with grad mode "
             "enabled: it is ambiguous whether derivatives are wanted; make the view with grad mode "
             "enabled, or write under flatgrad.no_grad()"
         )
+
+
+def _last_detach(t: Tensor) -> int:
+    """How many steps of a view's path lead to its last detach(); 0 if there is none."""
+    for k in range(len(t._path), 0, -1):
+        if t._path[k - 1][0] is DETACH:
+            return k
+    return 0
 
 
 def assign(name: str, t: Tensor, new: Tensor) -> Tensor:
@@ -565,7 +577,7 @@ def assign(name: str, t: Tensor, new: Tensor) -> Tensor:
     if t._base is None:
         _rebind(t, node_of(new))
         return t
-    if not any(op is DETACH for op, _, _ in t._path):
+    if not _last_detach(t):
         _rebind(root_of(t), node_of(_written_base(name, t, new)))
         return t
     # Through detach() values are written and nothing else: the base keeps its history.
@@ -602,10 +614,11 @@ def _rebind(base: Tensor, node: Node) -> None:
     if old.mark & SHARED and not sole_array(old):
         late.evaluate([node])
         np.copyto(old.value, node.value)
-        node = _kept(old, node)
-        if node is old or node.op is not LEAF:
-            node = Node(ALIAS, (node,), (), old.shape, old.dtype, node.requires_grad)
-        node.value = old.value
+        kept = _kept(old, node)
+        if kept.op is LEAF or not kept.requires_grad:
+            node = leaf(old.value, old.dtype, kept.requires_grad)
+        else:
+            node = Node(ALIAS, (kept,), (), old.shape, old.dtype, True, old.value)
         node.mark |= SHARED
     else:
         node = _kept(old, node)
@@ -621,11 +634,7 @@ def _kept(old: Node, node: Node) -> Node:
     It goes on to require grad: without grad mode with the derivative it had, otherwise with zero. A
     leaf stays a leaf.
     """
-    if not old.requires_grad:
-        if not node.requires_grad and old.mark & SHARED:
-            return leaf(node.value, old.dtype)
-        return node
-    if node.requires_grad and modes.grad:
+    if not old.requires_grad or (node.requires_grad and modes.grad):
         return node
     if old.op is LEAF:
         return variable(node)

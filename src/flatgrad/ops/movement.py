@@ -178,11 +178,9 @@ def reshape(input: Tensor, *shape) -> Tensor:
     """
     input = tensor_of("reshape", input)
     have = node_of(input).shape
-    if len(shape) == 1 and shape[0] is have:
-        return input
     sizes = resolve_shape("reshape", dims_argument("reshape", shape), numel(have))
     if sizes == have:
-        return input
+        return record_view(ALIAS, input, ())
     if input._base is not None and view_strides(have, strides_of(input), sizes) is None:
         return record(RESHAPE, (input,), (sizes,))
     return record_view(RESHAPE, input, (sizes,))
@@ -240,7 +238,7 @@ def permute(input: Tensor, *dims) -> Tensor:
     if len(set(order)) != rank:
         raise ArgumentError(f"permute: each dim must appear once, got {order}")
     if order == tuple(range(rank)):
-        return input
+        return record_view(ALIAS, input, ())
     return record_view(PERMUTE, input, (order,))
 
 
@@ -312,7 +310,7 @@ def expand(input: Tensor, *sizes) -> Tensor:
         full.append(size)
     full = tuple(full)
     if full == have:
-        return input
+        return record_view(ALIAS, input, ())
     return record_view(EXPAND, input, (full,))
 
 
@@ -473,7 +471,8 @@ def rolled(t: Tensor, shifts: tuple) -> Tensor:
 def _view_scatter_numpy(base, source, view, attrs):
     out = base.copy(order="C")
     seen = REGISTRY[view].numpy(out, *attrs)
-    seen.flags.writeable = True  # NumPy shows diagonals read-only
+    if not seen.flags.writeable:  # NumPy shows diagonals read-only
+        seen.flags.writeable = True
     seen[...] = source
     return out
 

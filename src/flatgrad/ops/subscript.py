@@ -11,9 +11,10 @@ import numpy as np
 
 from ..errors import ArgumentError, IndexingError, ShapeError
 from ..graph import dtypes
+from ..graph.node import const
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, numel
-from ..tensor import ALIAS, Tensor, assign, late, method, node_of, record, record_view
+from ..tensor import ALIAS, Tensor, assign, late, method, node_of, record, record_view, wrap
 from .declare import NUMBERS, cast, composite, tensor_of
 from .indexing import INDEX, check_range, index_leaf, index_put_of
 from .masking import positions
@@ -215,8 +216,10 @@ def getitem(self: Tensor, key) -> Tensor:
 
 def _source(value, dtype) -> Tensor:
     """What is written, in the tensor's dtype (converted as ``copy_`` does)."""
-    if not isinstance(value, (Tensor, np.ndarray, np.generic, *NUMBERS)):
-        value = late.convert(np.asarray(value)) if isinstance(value, (tuple, list)) else value
+    if isinstance(value, (tuple, list)):
+        value = np.asarray(value)
+    if isinstance(value, (np.generic, *NUMBERS)):
+        return wrap(const(value.item() if isinstance(value, np.generic) else value, dtype))
     return cast(tensor_of("index_put", value, 1), dtype)
 
 

@@ -112,6 +112,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         raise ArgumentError(f"flatten: start_dim {start} must not come after end_dim {end}")
     if not rank:
         return reshape(input, (1,))
+    if start == end:
+        return input
     return reshape(input, (*shape[:start], numel(shape[start : end + 1]), *shape[end + 1 :]))
 
 
