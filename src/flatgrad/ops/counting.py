@@ -69,7 +69,9 @@ def _search_errors():
 @composite(
     op=SEARCH, methods=(), samples=_search_samples, errors=_search_errors, differentiable=False
 )
-def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None) -> Tensor:
+def searchsorted(
+    sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None
+) -> Tensor:
     """The positions at which `input` keeps the sorted last dimension of a sequence in order.
 
     Parameters
@@ -80,6 +82,8 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
         int32 in place of int64.
     right : bool
         After elements that are equal, not before (also ``side="right"``).
+    sorter : Tensor of int64, optional
+        The order of the sequence, if it is not sorted itself.
     """
     row = tensor_of("searchsorted", sorted_sequence)
     values = tensor_of("searchsorted", input, 1)
@@ -95,6 +99,8 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
             f"searchsorted: the leading dimensions differ: {tuple(row.shape)} and "
             f"{tuple(values.shape)}; use a vector to search one sequence for all"
         )
+    if sorter is not None:
+        row = row.gather(-1, sorter)
     dtype = dtypes.promote_types(node_of(row).dtype, node_of(values).dtype)
     found = record(
         SEARCH, (cast(row, dtype), cast(values, dtype)), (bool(right or side == "right"),)

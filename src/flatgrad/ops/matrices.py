@@ -483,6 +483,11 @@ def _number(name: str, value, default: float) -> float:
     if value is None:
         return default
     if isinstance(value, Tensor):
+        if value.ndim:
+            raise ArgumentError(
+                f"{name}: a tolerance must be one number for all matrices, got a tensor of shape "
+                f"{tuple(value.shape)}; call it on parts of the batch"
+            )
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ArgumentError(f"{name}: a tolerance must be a number, got {value!r}")
@@ -533,15 +538,21 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     B : Tensor, shape (*B, m, k), or (m,)
     rcond : float, optional
         Singular values up to rcond times the largest count as 0.
-    driver : str, optional
-        Accepted; the solution of least norm by singular values (LAPACK's gelsd) is always used.
+    driver : {"gelsy", "gels", "gelsd", "gelss"}, optional
+        What is returned besides the solution, the rest being empty: "gelsy" (the default) the
+        rank, "gels" the residuals, the others all. The solution is always the one of least norm,
+        by singular values.
 
     Returns
     -------
     LstsqResult
-        residuals are the columns' squared errors if m > n, else empty.
+        residuals are the columns' squared errors, if m > n.
     """
     name = "linalg.lstsq"
+    if driver not in (None, "gels", "gelsy", "gelsd", "gelss"):
+        raise ArgumentError(
+            f'{name}: driver must be "gels", "gelsy", "gelsd" or "gelss", got {driver!r}'
+        )
     a, b = matrices(name, tensor_of(name, A)), tensor_of(name, B, 1)
     same_float(name, a, b)
     vector = b.ndim == 1
@@ -556,14 +567,18 @@ def lstsq(A: Tensor, B: Tensor, rcond=None, *, driver=None):
     atol, rtol = _tolerances(name, a, None, rcond)
     values = svdvals(a)
     solution = matmul(record(PINV, (a,), (atol, rtol)), b)
-    if m > n:
+    nothing = wrap(leaf(np.empty(0, node_of(a).dtype.np), node_of(a).dtype))
+    residuals, rank = nothing, _rank(values, atol, rtol)
+    if m > n and driver not in (None, "gelsy"):
         error = matmul(a, solution) - b
         residuals = reduce_sum(error * error, (error.ndim - 2,))
-    else:
-        residuals = wrap(leaf(np.empty(0, node_of(a).dtype.np), node_of(a).dtype))
     if vector:
         solution = solution.reshape(node_of(solution).shape[:-1])
-    return LstsqResult(solution, residuals, _rank(values, atol, rtol), values)
+    if driver == "gels":
+        rank = wrap(leaf(np.empty(0, np.int64), dtypes.int64))
+    if driver not in ("gelsd", "gelss"):
+        values = nothing
+    return LstsqResult(solution, residuals, rank, values)
 
 
 def _rank(values: Tensor, atol: float, rtol: float) -> Tensor:

@@ -19,10 +19,10 @@ from . import statistics
 from .contraction import matmul
 from .declare import cast, composite, operands, tensor_of
 from .decompositions import MATRIX_EXP
-from .linalg import diagonal_of, inverse_of, matrices
+from .linalg import diagonal_of, inverse_of, lower, matrices
 from .matrices import eye_of, regular, solve, square, square_errors, square_samples, svdvals
 from .movement import rolled
-from .reduction import amax, amin, constant, reduce_sum, with_keepdim
+from .reduction import amax, amin, reduce_sum, with_keepdim
 from .scan import narrowed
 from .statistics import p_norm
 
@@ -53,7 +53,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
         x, n = inverse_of(x), -n
     if n == 0:
         eye = eye_of(node_of(x).shape[-1], node_of(x).dtype)
-        return constant(x) * 0.0 + eye
+        return lower(x, -node_of(x).shape[-1]) + eye  # zeros, of which x is an input
     out = None
     while n:
         if n & 1:
@@ -287,11 +287,12 @@ def vander(x: Tensor, *, N=None) -> Tensor:
     from .scan import exclusive_cumprod
 
     t = tensor_of("linalg.vander", x)
-    if not t.ndim:
-        raise ShapeError("linalg.vander: at least 1 dimension is required, got a 0-d tensor")
+    if not t.ndim and N is None:
+        raise ShapeError("linalg.vander: at least 1 dimension is required, or N; got a 0-d tensor")
     count = t.shape[-1] if N is None else N
-    wide = expand(t.reshape(*t.shape, 1), *t.shape, count)
-    return exclusive_cumprod(wide, t.ndim)
+    lead = tuple(t.shape) or (1,)
+    wide = expand(t.reshape(*lead, 1), *lead, count)
+    return exclusive_cumprod(wide, len(lead))
 
 
 def _tensorsolve_samples(rng):

@@ -349,8 +349,8 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False):
 _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
-def _quantile_at(ordered: Tensor, q: float, size: int, interpolation: str) -> Tensor:
-    """The quantile of vectors sorted along the last dimension."""
+def _quantile_at(ordered: Tensor, q: float, exact, size: int, interpolation: str) -> Tensor:
+    """The quantile of vectors sorted along the last dimension; `exact` is q, maybe a tensor."""
     last = ordered.ndim - 1
     rank = q * (size - 1)
     if interpolation == "nearest":
@@ -360,7 +360,7 @@ def _quantile_at(ordered: Tensor, q: float, size: int, interpolation: str) -> Te
     if interpolation in ("lower", "higher", "nearest") or rank == low:
         return below
     above = taken(ordered, last, low + 1)
-    weight = 0.5 if interpolation == "midpoint" else rank - low
+    weight = 0.5 if interpolation == "midpoint" else exact * (size - 1) - low
     return below + (above - below) * weight
 
 
@@ -389,8 +389,8 @@ def quantile(
     ----------
     input : Tensor, floating
     q : float or 1-d tensor
-        In [0, 1]. A tensor's values are read when this is called, and have no gradient; the result
-        has a first dimension for them.
+        In [0, 1]. A tensor is evaluated when this is called; of a vector the result has a first
+        dimension.
     dim : int, optional
     keepdim : bool
     interpolation : {"linear", "lower", "higher", "midpoint", "nearest"}
@@ -419,8 +419,10 @@ def quantile(
     ordered = sorted_pair(row, row.ndim - 1)[0]
     last = taken(ordered, row.ndim - 1, size - 1)
     found = []
-    for number in numbers.reshape(-1).tolist():
-        value = where(last != last, last, _quantile_at(ordered, number, size, interpolation))
+    for k, number in enumerate(numbers.reshape(-1).tolist()):
+        exact = taken(q.reshape(-1), 0, k) if isinstance(q, Tensor) else number
+        value = _quantile_at(ordered, number, exact, size, interpolation)
+        value = where(last != last, last, value)
         found.append(with_keepdim(value, x, dims, keepdim))
     if not numbers.ndim:
         return found[0]

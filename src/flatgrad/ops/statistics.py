@@ -11,7 +11,7 @@ from math import prod as product
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import dtypes
 from ..graph.node import const
 from ..graph.op import BadCall, Sample
@@ -309,7 +309,9 @@ def p_norm(name: str, x: Tensor, p: float, dims: tuple) -> Tensor:
     """The vector norm of order `p` over `dims`, which vanish."""
     shape = node_of(x).shape
     if p == 0:
-        return reduce_sum(cast((x != 0.0), node_of(x).dtype), dims)
+        from .selection import where
+
+        return reduce_sum(where(x != 0.0, number(1.0, x), x * 0.0), dims)
     if p == 1:
         return reduce_sum(x.abs(), dims)
     if p < 0 or isinf(p):
@@ -406,19 +408,60 @@ def dist(input: Tensor, other: Tensor, p=2) -> Tensor:
 def _cov_samples(rng):
     yield Sample((rng.normal(size=(2, 5)),))
     yield Sample((rng.normal(size=4),), {"correction": 0})
+    yield Sample((rng.normal(size=(2, 3)),), {"fweights": np.array([1, 3, 2])})
+    weights = {"fweights": np.array([1, 3, 2]), "aweights": rng.uniform(0.5, 1.5, size=3)}
+    yield Sample((rng.normal(size=(2, 3)),), weights)
 
 
-@composite(samples=_cov_samples)
-def cov(input: Tensor, *, correction: int = 1) -> Tensor:
-    """The covariance matrix of variables (rows) over observations (columns)."""
+def _cov_errors():
+    yield BadCall((np.ones((2, 2, 2)),), ShapeError, "at most 2")
+    yield BadCall((np.ones((2, 3)),), ShapeError, "3 observations", {"fweights": np.array([1, 2])})
+
+
+@composite(samples=_cov_samples, errors=_cov_errors)
+def cov(input: Tensor, *, correction: int = 1, fweights=None, aweights=None) -> Tensor:
+    """The covariance matrix of variables (rows) over observations (columns); 0-d of one variable.
+
+    Parameters
+    ----------
+    input : Tensor, shape (v, n) or (n,)
+    correction : int
+    fweights : Tensor of int, shape (n,), optional
+        How often each observation was made.
+    aweights : Tensor, shape (n,), optional
+        How much each observation matters.
+    """
     x = tensor_of("cov", input)
     if x.ndim > 2:
-        raise ArgumentError(f"cov: at most 2 dimensions are required, got shape {tuple(x.shape)}")
-    rows = x.reshape(1, -1) if x.ndim < 2 else x
-    deviation = rows - mean(rows, 1, True)
-    count = max(float(node_of(rows).shape[1]) - correction, 0.0)
-    out = (deviation @ deviation.permute(1, 0)) / count
-    return out.reshape(()) if x.ndim < 2 else out
+        raise ShapeError(f"cov: at most 2 dimensions are required, got shape {tuple(x.shape)}")
+    if node_of(x).dtype.category < dtypes.FLOAT:
+        x = cast(x, dtypes.get_default_dtype())
+    rows = x if x.ndim == 2 else x.reshape(1, -1)
+    variables, observations = node_of(rows).shape
+    weights = None
+    for given in (fweights, aweights):
+        if given is None:
+            continue
+        w = cast(tensor_of("cov", given), node_of(x).dtype)
+        if node_of(w).shape != (observations,):
+            raise ShapeError(
+                f"cov: one weight is required for each of the {observations} observations, got "
+                f"shape {tuple(w.shape)}"
+            )
+        weights = w if weights is None else weights * w
+    if weights is None:
+        center = mean(rows, 1, True)
+        count = max(float(observations) - correction, 0.0)
+        heavy = rows - center
+    else:
+        total = weights.sum()
+        center = (rows * weights).sum(1, True) / total
+        heavy = (rows - center) * weights
+        # With weights of importance the correction is scaled by their mean, as in NumPy.
+        scale = 1.0 if aweights is None else (weights * w).sum() / total
+        count = (total - scale * correction).clamp(min=0.0)
+    out = heavy @ (rows - center).permute(1, 0) / count
+    return out.reshape(()) if variables == 1 else out
 
 
 def _corrcoef_samples(rng):
