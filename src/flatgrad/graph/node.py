@@ -145,7 +145,7 @@ def toposort(roots, stop=None) -> list[Node]:
     return order
 
 
-_by_seq = attrgetter("seq")
+by_seq = attrgetter("seq")
 
 
 def pending(roots) -> list[Node]:
@@ -164,7 +164,7 @@ def pending(roots) -> list[Node]:
                 if source not in seen:
                     seen.add(source)
                     stack.append(source)
-    order.sort(key=_by_seq)
+    order.sort(key=by_seq)
     return order
 
 

@@ -20,9 +20,7 @@ def evaluate(nodes) -> None:
     if not roots:
         return
     roots += take_demanded()
-    order = pending(roots)
-    wanted = set(roots)
-    key, inputs, numbers, outputs = signature(order, wanted)
+    key, order, inputs, numbers, outputs = signature(roots)
     program = program_for(key)
     results = program.run(order, inputs, numbers, outputs)
     for node, value in zip(outputs, results, strict=True):
@@ -31,17 +29,24 @@ def evaluate(nodes) -> None:
     modes.pending = 0
 
 
-def signature(order, wanted):
-    """(key, known nodes, number nodes, wanted nodes) of a pending graph in topological order."""
+def signature(roots):
+    """(key, all nodes, known nodes, number nodes, wanted nodes) of the pending graph of `roots`.
+
+    Nodes are numbered as the walk finds them, so equal structures have equal keys whatever the
+    nodes' history. Wanted are the roots, and what a live tensor shows.
+    """
     key: list = []
+    order: list[Node] = []
     inputs: list[Node] = []
     numbers: list[Node] = []
     outputs: list[Node] = []
-    at: dict[Node, int] = {}
-    place = at.__getitem__
+    at = {node: k for k, node in enumerate(roots)}
+    stack = list(at)
+    last_root = len(at)
     add = key.append
-    for k, node in enumerate(order):
-        at[node] = k
+    while stack:
+        node = stack.pop()
+        order.append(node)
         if node.value is not None:
             if node.op is CONST:
                 numbers.append(node)
@@ -50,19 +55,26 @@ def signature(order, wanted):
                 inputs.append(node)
                 add((node.dtype, node.shape))
             continue
-        keep = node in wanted
+        wire = []
+        for source in node.inputs:
+            k = at.get(source)
+            if k is None:
+                k = at[source] = len(at)
+                stack.append(source)
+            wire.append(k)
+        keep = at[node] < last_root
         if not keep and node.holder is not None:
             tensor = node.holder()
             keep = tensor is not None and tensor._node is node
         if keep and node.op.outputs == 1:
             outputs.append(node)
-            add((node.op, node.attrs, tuple(map(place, node.inputs)), True))
+            add((node.op, node.attrs, tuple(wire), True))
         elif node.op.kind == "custom":
             # Its value does not depend on the context, which is another one at every call.
-            add((node.op, len(node.shape), tuple(map(place, node.inputs))))
+            add((node.op, len(node.shape), tuple(wire)))
         else:
-            add((node.op, node.attrs, tuple(map(place, node.inputs))))
-    return tuple(key), inputs, numbers, outputs
+            add((node.op, node.attrs, tuple(wire)))
+    return tuple(key), order, inputs, numbers, outputs
 
 
 def flush(node: Node) -> None:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph.node import Node, placeholder
+from ..graph.node import Node, by_seq, placeholder
 from ..transform.simplify import simplify
 from . import interpret
 
@@ -112,7 +112,7 @@ class Program:
         self._picked: list[int] = []  # which known values the compiled form takes
 
     def run(self, order, inputs, numbers, outputs) -> list[np.ndarray]:
-        """Values of `outputs`, which need the nodes of `order`."""
+        """Values of `outputs`, which need the nodes of `order` (in any order)."""
         if numbers != self._numbers:
             self._compare(numbers)
         self.calls += 1
@@ -143,6 +143,7 @@ class Program:
 
     def _interpret(self, order, outputs) -> list[np.ndarray]:
         started = time.perf_counter()
+        order.sort(key=by_seq)
         values = {n: n.value for n in order if n.value is not None}
         interpret.run(order, values)
         self.interpreted_seconds += time.perf_counter() - started
@@ -200,6 +201,7 @@ class Program:
             cell = placeholder(len(holes), numbers[k].shape, numbers[k].dtype)
             holes.append(cell)
             mapping[numbers[k]] = cell
+        order.sort(key=by_seq)
         graph = simplify(tuple(holes), outputs, order, mapping)
         used = set(graph.order)
         self._picked = [k for k, hole in enumerate(holes) if hole in used]
