@@ -19,7 +19,7 @@ from flatgrad.graph.op import PUBLIC
 
 ALL = list(PUBLIC.values())
 OTHER_KINDS = (None, "text", object(), {}, 1.5, b"bytes", [[1.0], [2.0, 3.0]], np.array(["a"]))
-OTHER_NUMBERS = (99, -99, 1.5, "x", True, (0, 0), (5, 7), 10**30)
+OTHER_NUMBERS = (99, -99, 1.5, "x", True, (0, 0), (5, 7))
 OTHER_DTYPES = (bool, np.uint8, np.int64, np.float32)
 
 

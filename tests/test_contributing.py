@@ -11,7 +11,7 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.graph.op import PUBLIC, REGISTRY, BadCall
-from flatgrad.ops import elementwise as family
+from flatgrad.ops import transcendental as family
 from flatgrad.tensor import Tensor
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
@@ -19,7 +19,7 @@ TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
 
 @pytest.fixture(scope="module")
 def public():
-    """The operation of step 2, declared where it says: among the elementwise ones. Removed after."""
+    """The operation of step 2, declared where it says. Removed after."""
     found = re.search(r"<!-- example: begin -->\n```python\n(.*?)```\n<!-- example: end", TEXT, re.S)
     # The names that are at hand in the family's file, and those of the records.
     namespace = {**vars(family), "BadCall": BadCall, "ArgumentError": fg.errors.ArgumentError}
