@@ -247,6 +247,38 @@ def fits():
             mp.sqrt(mp.mpf(high)) - 4,
             {dtype: degree},
         )
+    yield Fit(
+        "lgamma",  # log gamma(2 + v) = v p(v)
+        _series_safe(lambda v: mp.loggamma(2 + v) / v, 1 - mp.euler),
+        lambda v: abs(v) + mp.mpf("0.05"),
+        "-0.5",
+        "0.5",
+        {"float32": 8, "float64": 17},
+    )
+    yield Fit(
+        "stirling",  # log gamma(x) = (x - 1/2) log x - x + log(2 pi)/2 + p(1/x^2) / x
+        lambda z: mp.mpf(1) / 12 if z < mp.mpf(10) ** -9 else _stirling(1 / mp.sqrt(z)),
+        lambda z: mp.sqrt(z) + mp.mpf("1e-3"),
+        0,
+        mp.mpf(1) / 64,
+        {"float32": 1, "float64": 6},
+    )
+    yield Fit(
+        "digamma",  # digamma(x) = log x - 1/(2x) - p(1/x^2) / x^2
+        lambda z: (
+            mp.mpf(1) / 12
+            if z < mp.mpf(10) ** -9
+            else (mp.log(1 / z) / 2 - mp.sqrt(z) / 2 - mp.digamma(1 / mp.sqrt(z))) / z
+        ),
+        lambda z: z + mp.mpf("1e-4"),
+        0,
+        mp.mpf(1) / 64,
+        {"float32": 2, "float64": 7},
+    )
+
+
+def _stirling(x):
+    return (mp.loggamma(x) - (x - mp.mpf("0.5")) * mp.log(x) + x - mp.log(2 * mp.pi) / 2) * x
 
 
 def _erfinv_ratio(w):

@@ -109,6 +109,24 @@ def _erfc(x):
     return mp.erfc(x) if abs(x) < 100 else mp.mpf(0 if x > 0 else 2)
 
 
+def _lgamma(x):
+    if mp.isinf(x) or (x <= 0 and x == mp.floor(x)):
+        return mp.inf
+    return (
+        mp.re(mp.loggamma(x)) if x > 0 else mp.log(abs(mp.pi / (x * mp.sinpi(x)))) - mp.loggamma(-x)
+    )
+
+
+def _digamma(x):
+    if x == 0:
+        return mp.ninf
+    if x < 0 and (mp.isinf(x) or x == mp.floor(x)):
+        return mp.nan
+    if mp.isinf(x):
+        return x
+    return mp.digamma(x) if x > 0 else mp.digamma(1 - x) - mp.pi * mp.cospi(x) / mp.sinpi(x)
+
+
 REFERENCES = {
     "exp": Reference(np.exp, mp.exp),
     "exp2": Reference(np.exp2, _finite(lambda x: mp.mpf(2) ** x, mp.exp)),
@@ -141,6 +159,8 @@ REFERENCES = {
         lambda x: np.copysign(sp.erfinv(x), x), _on(-1, 1, _erfinv, {1: mp.inf, -1: mp.ninf})
     ),
     "cbrt": Reference(np.cbrt, _finite(lambda x: mp.sign(x) * mp.cbrt(abs(x)))),
+    "lgamma": Reference(lambda x: np.where(x == -np.inf, np.inf, sp.gammaln(x)), _lgamma),
+    "digamma": Reference(sp.digamma, _digamma),
     "pow": Reference(np.power, mp.power),
     "atan2": Reference(np.arctan2, mp.atan2),
     "hypot": Reference(np.hypot, mp.hypot),
@@ -151,9 +171,13 @@ def exact(name: str, *arrays) -> list:
     """mpmath's values at the points, to 160 bits."""
     function = REFERENCES[name].exact
     with mp.workprec(160):
-        return [
+        values = [
             _exact(function, [mp.mpf(float(v)) for v in row]) for row in zip(*arrays, strict=True)
         ]
+    if name == "digamma":  # mpmath has no -0
+        negative = (arrays[0] == 0) & np.signbit(arrays[0])
+        values = [mp.inf if n else v for n, v in zip(negative, values, strict=True)]
+    return values
 
 
 def _exact(function, args):

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...lower.ir import Expr
-from . import exponential, hyperbolic, power, special, trigonometric  # noqa: F401  (their definitions enter the table)
+
+# Imported for the definitions that they enter into the table.
+from . import exponential, gamma, hyperbolic, power, special, trigonometric  # noqa: F401
 from .table import FUNCTIONS, Definition
 
 __all__ = ["FUNCTIONS", "Definition", "expand"]
