@@ -200,7 +200,7 @@ def _make_plan(survey: Survey, roots, seeds, wanted, *, cut_numbers: bool = Fals
             outputs.append(t._node)
     order = Graph((), tuple(outputs)).order
     reached = set(order)
-    captured = tuple([n for n in order if n.op is LEAF and not n.inputs])
+    captured = tuple([n for n in order if n.value is not None and n.op is not CONST])
     residuals = [k for k, n in enumerate(survey.nodes) if cuts.get(n) in reached]
     inputs = [cuts[survey.nodes[k]] for k in residuals]
     graph = Graph((*inputs, *given, *captured), tuple(outputs), "pullback")
