@@ -34,7 +34,7 @@ class Builder:
         return found
 
     def _simpler(self, op, inputs, attrs, shape, dtype) -> Node | None:
-        if op.outputs == 1 and op.kind in FOLDING and all(n.op is CONST for n in inputs):
+        if inputs and op.outputs == 1 and op.kind in FOLDING and all(n.op is CONST for n in inputs):
             return _fold(op, inputs, attrs, shape, dtype)
         rule = RULES.get(op.name)
         return None if rule is None else rule(self, inputs, attrs, shape, dtype)
