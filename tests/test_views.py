@@ -122,6 +122,7 @@ class Pair:
 
 def both(step, pair, *rest):
     """Run a step on both sides: the results, or None if both refuse."""
+    _ = pair.theirs.grad_fn  # PyTorch brings a view up to date when asked, not when it is written
     try:
         theirs = step(torch, pair.theirs, *[r.theirs if isinstance(r, Pair) else r for r in rest])
     except RuntimeError as error:
@@ -232,3 +233,194 @@ def test_random_programs(block):
 def test_many_random_programs():
     for seed in range(10_000, 12_000):
         run_program(seed, 20, watch=seed % 3 == 0)
+
+
+# -- the rules, one by one ------------------------------------------------------------------------
+
+
+def t64(values, requires_grad=False):
+    return fg.tensor(np.asarray(values, float), requires_grad=requires_grad)
+
+
+def test_writes_are_seen_in_both_directions():
+    base = fg.zeros(2, 3)
+    row, column, flat = base[1], base.T[2], base.view(-1)
+    row += 1
+    column.mul_(5)
+    flat[0] = 7
+    assert base.tolist() == [[7, 0, 0], [1, 1, 5]]
+    assert row.tolist() == [1, 1, 5]
+    assert base._version == row._version == 3
+
+
+def test_reshape_of_a_transpose_is_a_copy_and_view_refuses():
+    base = fg.zeros(2, 3)
+    base.T.reshape(-1).add_(1)
+    assert base.sum().item() == 0
+    with pytest.raises(fg.errors.ShapeError, match="at least one dimension spans"):
+        base.T.view(-1)
+
+
+def test_saved_values_survive_writes():
+    x = t64([1.0, 2.0], True)
+    y = x * 3
+    z = y * y
+    y.zero_()
+    z.sum().backward()
+    assert x.grad.tolist() == [18.0, 36.0]
+    assert y.requires_grad
+    assert y.tolist() == [0, 0]
+
+
+def test_an_overwritten_tensor_passes_zeros():
+    x = t64([1.0, 2.0], True)
+    y = x * 3
+    y.copy_(t64([5.0, 6.0]))
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("view", [lambda w: w, lambda w: w[0], lambda w: w.view(-1)[1:]])
+def test_leaf_in_grad_mode_raises(view):
+    w = t64([1.0, 2.0], True)
+    with pytest.raises(GradientError, match="leaf tensor that requires grad"):
+        view(w).add_(1)
+    with fg.no_grad():
+        view(w).add_(1)
+    assert w.is_leaf
+    assert w.requires_grad
+    assert (w * 2).grad_fn is not None
+
+
+def test_view_made_without_grad_mode_is_not_written_with_it():
+    for source_grad, base_grad in ((True, False), (False, True)):
+        base = t64([1.0, 2.0], base_grad) * 1
+        with fg.no_grad():
+            view = base[:1]
+        with pytest.raises(GradientError, match="created in no_grad mode"):
+            view.add_(t64([1.0], source_grad))
+        with fg.no_grad():
+            view.add_(1)
+        assert base.tolist() == [2.0, 2.0]
+    plain = fg.zeros(2)
+    with fg.no_grad():
+        view = plain[:1]
+    view.add_(1)
+    assert plain.tolist() == [1.0, 0.0]
+
+
+def test_data_and_detach_share_memory_and_leave_autograd_alone():
+    w = t64([1.0, 2.0], True)
+    y = w * w
+    w.data[0] = 10
+    w.detach()[1:].mul_(2)
+    assert w.tolist() == [10.0, 4.0]
+    assert w.is_leaf
+    y.sum().backward()
+    assert w.grad.tolist() == [2.0, 4.0]
+    w.data = t64([7.0, 7.0, 7.0])
+    assert w.requires_grad
+    assert w.is_leaf
+    assert w.shape == (3,)
+
+
+def test_writes_through_detach_keep_the_history():
+    x = t64([1.0, 2.0], True)
+    y = x * 3
+    y[0].detach().zero_()
+    y.detach()[1] = 100
+    assert y.tolist() == [0.0, 100.0]
+    y.sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_parameters_stay_leaves_and_keep_their_grad():
+    w = t64([1.0, 2.0], True)
+    for _ in range(3):
+        w.grad = None
+        (w * w).sum().backward()
+        with fg.no_grad():
+            w -= 0.25 * w.grad
+    assert w.is_leaf
+    np.testing.assert_allclose(w.tolist(), [0.125, 0.25])
+
+
+def test_numpy_memory_sees_writes_through_views():
+    array = np.zeros((2, 3))
+    t = fg.from_numpy(array)
+    t[1].add_(1)
+    t.T[0] = 5
+    t.diagonal().mul_(2)
+    np.testing.assert_array_equal(array, [[10, 0, 0], [5, 2, 1]])
+    recorded = t[0] * 2
+    array[0, 0] = -1
+    assert recorded.tolist() == [20, 0, 0]
+    assert t[0].tolist() == [-1, 0, 0]
+
+
+def test_a_numpy_view_of_a_view():
+    t = fg.zeros(2, 3)
+    column = t.T[1].numpy()
+    column[:] = 4
+    assert t.tolist() == [[0, 4, 0], [0, 4, 0]]
+
+
+def test_expanded_and_overlapping_views_cannot_be_written():
+    with pytest.raises(GradientError, match="several times"):
+        fg.zeros(1, 3).expand(2, 3).add_(1)
+    with pytest.raises(fg.errors.ArgumentError, match="several times"):
+        fg.zeros(4).unfold(0, 2, 1).add_(1)
+
+
+def test_shape_in_place_keeps_the_memory():
+    for make in (lambda: fg.arange(6.0).reshape(2, 3), lambda: fg.arange(8.0)[2:].view(2, 3)):
+        base = make()
+        row = base[0]
+        assert base.t_() is base
+        assert base.shape == (3, 2)
+        base[0, 1] = -1
+        row.mul_(2)
+        expected = torch.arange(6.0).reshape(2, 3) if row[1] == 2 else torch.arange(2.0, 8).reshape(2, 3)
+        theirs = expected[0]
+        expected.t_()
+        expected[0, 1] = -1
+        theirs.mul_(2)
+        assert base.tolist() == expected.tolist()
+        assert base.unsqueeze_(0).squeeze_(0).transpose_(0, 1).tolist() == expected.t().tolist()
+        assert row.tolist() == theirs.tolist()
+
+
+def test_a_copied_tensor_stays_apart_from_its_source():
+    y = t64([1.0, 2.0], True)
+    x = fg.zeros(2, dtype=fg.float64).copy_(y)
+    assert not x.is_leaf
+    (x * 3).sum().backward()
+    assert y.grad.tolist() == [3.0, 3.0]
+    assert x._grad is None
+    x.add_(1)
+    assert y.tolist() == [1.0, 2.0]
+
+
+def test_retain_grad_follows_a_view():
+    x = t64([1.0, 2.0], True)
+    y = x * 2
+    view = y[0]
+    view.retain_grad()
+    y.mul_(3)
+    view.backward()
+    assert view.grad.item() == 1.0
+    assert x.grad.tolist() == [6.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["copy_", "fill_", "masked_fill_", "mul_"])
+def test_wrong_writes_raise_and_change_nothing(name):
+    t = fg.zeros(2, 3, dtype=fg.int64)
+    arguments = {
+        "copy_": (fg.zeros(4),),
+        "fill_": (0.5,),
+        "masked_fill_": (fg.ones(2, 3, dtype=fg.bool), 0.5),
+        "mul_": (0.5,),
+    }
+    with pytest.raises(FlatgradError):
+        getattr(t, name)(*arguments[name])
+    assert t.tolist() == [[0, 0, 0]] * 2

@@ -197,6 +197,11 @@ def index_put_of(base: Tensor, source: Tensor, indices, dims: tuple, accumulate:
     return record(INDEX_PUT, (base, source, *indices), (dims, accumulate))
 
 
+def expanded(t: Tensor, shape: tuple) -> Tensor:
+    """`t` expanded to `shape`; itself if it has it."""
+    return t if node_of(t).shape == shape else expand(t, *shape)
+
+
 def take_along(t: Tensor, dim: int, index: np.ndarray) -> Tensor:
     """The elements of `t` at known indices along `dim`, whose place the index's dimensions take."""
     return record(INDEX, (t, index_leaf(index)), ((dim,),))
@@ -407,10 +412,12 @@ def take_along_dim(input: Tensor, indices, dim: int | None = None, *, out=None) 
     along_index, along_x = have[dim], want[dim]
     have[dim] = want[dim] = 1
     common = list(broadcast("take_along_dim", tuple(want), tuple(have)))
+    if node_of(index).value is not None:
+        check_range("take_along_dim", node_of(index).value, dim, along_x, 0)
     common[dim] = along_x
-    x = expand(x, *common)
+    x = expanded(x, tuple(common))
     common[dim] = along_index
-    return gather(x, dim, expand(index, *common), out=out)
+    return gather(x, dim, expanded(index, tuple(common)), out=out)
 
 
 def _scatter_source(name: str, x: Tensor, index: Tensor, src) -> Tensor:

@@ -16,9 +16,9 @@ from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, numel
 from ..tensor import ALIAS, Tensor, assign, late, method, node_of, record, record_view, wrap
 from .declare import NUMBERS, cast, composite, tensor_of
-from .indexing import INDEX, check_range, index_leaf, index_put_of
+from .indexing import INDEX, check_range, expanded, index_leaf, index_put_of
 from .masking import positions
-from .movement import RESHAPE, SLICE, expand, permute, reshape
+from .movement import RESHAPE, SLICE, permute, reshape
 from .views import normal_index, unbind
 
 # -- reading a subscript --------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def _indices(advanced: dict) -> tuple[list[int], list[Tensor]]:
             "index: shape mismatch: indexing tensors could not be broadcast together with shapes "
             f"{', '.join(map(str, shapes))}"
         ) from None
-    return dims, [expand(i, *common) for i in found]
+    return dims, [expanded(i, common) for i in found]
 
 
 def _front(view: Tensor, dims: list[int]) -> tuple[Tensor, tuple[int, ...]]:
@@ -239,7 +239,9 @@ def _fitted(source: Tensor, shape: tuple) -> Tensor:
             f"index_put: shape mismatch: value tensor of shape {node_of(source).shape} cannot be "
             f"broadcast to indexing result of shape {shape}"
         )
-    return expand(reshape(source, have), *shape)
+    if have != node_of(source).shape:
+        source = reshape(source, have)
+    return expanded(source, shape)
 
 
 @method("__setitem__")
