@@ -60,8 +60,11 @@ demanded = Demanded()
 
 
 def demand(node: Node) -> None:
-    """Let the next evaluation in this thread compute `node` as well, so that both are one program."""
-    if node.value is None:
+    """Let the next evaluation in this thread compute `node` as well, so that both are one program.
+
+    Not while a sub-graph is traced (``quiet`` makes the count negative): its nodes have no values.
+    """
+    if node.value is None and modes.pending >= 0:
         demanded.nodes.append(_ref(node))
         if len(demanded.nodes) > 10_000:
             demanded.nodes = [_ref(n) for n in _live()]
@@ -625,6 +628,9 @@ def _rebind(base: Tensor, node: Node) -> None:
     if node.held or (node.op.kind in ("leaf", "const") and node.holder is not None):
         # Another tensor of the user's shows this node: keep the two apart.
         node = Node(ALIAS, (node,), (), node.shape, node.dtype, node.requires_grad, node.value)
+    # Else a parameter updated at each step would drag the whole history of its updates along:
+    # what it showed before is held by nobody, so nothing would ask for its value.
+    demand(node)
     bind(base, node)
 
 

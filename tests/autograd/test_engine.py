@@ -11,6 +11,7 @@ import pytest
 import flatgrad as fg
 from flatgrad.autograd import cached
 from flatgrad.errors import GradientError
+from flatgrad.graph.node import Node
 from flatgrad.tensor import node_of, take_demanded
 
 DATA = np.array([0.5, -1.25, 2.0])
@@ -427,6 +428,25 @@ def test_evaluating_the_loss_computes_the_gradients_too():
     y.backward()
     y.item()
     assert node_of(x.grad).value is not None
+
+
+def test_a_training_loop_by_hand_keeps_no_history():
+    w = leaf(np.ones((5, 3)))
+    x = fg.tensor(np.full((4, 5), 0.1))
+
+    def nodes_after(steps):
+        for _ in range(steps):
+            w.grad = None
+            loss = (x @ w).exp().mean()
+            loss.backward()
+            with fg.no_grad():
+                w.sub_(w.grad * 0.01)
+            loss.item()
+        gc.collect()
+        return sum(type(o) is Node for o in gc.get_objects())
+
+    first = nodes_after(5)
+    assert nodes_after(40) <= first + 10
 
 
 # -- size and threads -----------------------------------------------------------------------------
