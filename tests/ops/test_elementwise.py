@@ -425,6 +425,8 @@ def test_methods_as_pytorch_has_them(name):
             "do not broadcast",
         ),
         (lambda: fg.frac(fg.tensor([1])), DTypeError, "floating"),
+        (lambda: fg.tensor([1]) + 2**70, ArgumentError, "too large for flatgrad.int64"),
+        (lambda: fg.tensor([1.0]) + 2**2000, ArgumentError, "too large"),
         (lambda: fg.polygamma(-1, fg.tensor([1.0])), ArgumentError, "n must be"),
     ],
 )

@@ -7,6 +7,7 @@ from operator import attrgetter
 
 import numpy as np
 
+from ..errors import ArgumentError
 from .dtypes import DType
 from .modes import modes
 from .op import Op, register
@@ -220,11 +221,19 @@ def const(number, dtype: DType, shape: tuple = ()) -> Node:
     """A node for a Python number. Small, shared, and part of the program's text.
 
     With a `shape` it stands for an array filled with the number.
+
+    Raises
+    ------
+    ArgumentError
+        For an integer beyond 64 bits, or beyond the floats.
     """
     key = (number if number else str(number), type(number), dtype, shape)
     node = _consts.get(key)
     if node is None:
-        value = np.asarray(number).astype(dtype.np)
+        try:
+            value = np.asarray(number).astype(dtype.np)
+        except OverflowError:
+            raise ArgumentError(f"{number} is too large for {dtype!r}; give a smaller number") from None
         if shape:
             value = np.broadcast_to(value, shape)
         node = Node(CONST, (), (value.flat[0].item() if value.size else 0,), shape, dtype, False, value)
