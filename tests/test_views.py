@@ -380,7 +380,9 @@ def test_shape_in_place_keeps_the_memory():
         assert base.shape == (3, 2)
         base[0, 1] = -1
         row.mul_(2)
-        expected = torch.arange(6.0).reshape(2, 3) if row[1] == 2 else torch.arange(2.0, 8).reshape(2, 3)
+        expected = (
+            torch.arange(6.0).reshape(2, 3) if row[1] == 2 else torch.arange(2.0, 8).reshape(2, 3)
+        )
         theirs = expected[0]
         expected.t_()
         expected[0, 1] = -1

@@ -490,12 +490,23 @@ OVERWRITE = register(
         (),
         infer=lambda x, data: (x.shape, x.dtype),
         numpy=lambda x, data: data,
-        pullback=lambda g, out, x, data: (wrap(const(0, x.dtype, x._node.shape)), None),
-        pushforward=lambda ts, out, x, data: None,
+        pullback=lambda g, out, x, data: (
+            wrap(const(0, x.dtype, x._node.shape)),
+            g if data._node.requires_grad else None,
+        ),
+        pushforward=lambda ts, out, x, data: ts[1],
         loop=1,
-        doc="The value of the second input; zero is the derivative by the first, whose history goes on.",
+        doc="The second input; the first, whose history goes on, has the derivative zero.",
     )
 )
+
+
+def overwrite(name: str, t: Tensor, source: Tensor) -> Tensor:
+    """Write `source` (of t's shape and dtype) to all of `t`; as in PyTorch what it held gets zeros."""
+    if modes.grad and node_of(t).requires_grad and node_of(source).requires_grad:
+        check_writable(name, t, source)
+        source = record(OVERWRITE, (t, source))
+    return assign(name, t, source)
 
 
 def _with_data(old: Node, node: Node) -> Node:

@@ -8,7 +8,7 @@ from ..errors import ArgumentError, IndexingError, ShapeError
 from ..graph.node import const
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, normal_dim
-from ..tensor import Tensor, assign, method, node_of, wrap
+from ..tensor import Tensor, assign, method, node_of, overwrite, wrap
 from .declare import cast, composite, tensor_of
 from .indexing import scalar_value
 from .movement import DIAGONAL, SLICE, expand, reshape, view_scatter
@@ -31,14 +31,14 @@ def copy_(self: Tensor, src, non_blocking: bool = False) -> Tensor:
         raise ShapeError(
             f"copy_: the source of shape {have} does not broadcast to this tensor's shape {want}"
         )
-    return assign("copy_", self, expand(cast(src, self.dtype), *want))
+    return overwrite("copy_", self, expand(cast(src, self.dtype), *want))
 
 
 @method()
 def fill_(self: Tensor, value) -> Tensor:
     """Write `value`, a number or a 0-d tensor, everywhere. Returns the tensor."""
     value = scalar_value("fill_", self, value)
-    return assign("fill_", self, expand(value, *node_of(self).shape))
+    return overwrite("fill_", self, expand(value, *node_of(self).shape))
 
 
 @method()

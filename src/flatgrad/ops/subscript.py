@@ -14,7 +14,18 @@ from ..graph import dtypes
 from ..graph.node import const
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, numel
-from ..tensor import ALIAS, Tensor, assign, late, method, node_of, record, record_view, wrap
+from ..tensor import (
+    ALIAS,
+    Tensor,
+    assign,
+    late,
+    method,
+    node_of,
+    overwrite,
+    record,
+    record_view,
+    wrap,
+)
 from .declare import NUMBERS, cast, composite, tensor_of
 from .indexing import INDEX, check_range, expanded, index_leaf, index_put_of
 from .masking import positions
@@ -250,7 +261,7 @@ def setitem(self: Tensor, key, value) -> None:
     view, advanced = _basic(self, _parts(key, self.ndim))
     source = _source(value, self.dtype)
     if not advanced:
-        assign("index_put_", view, _fitted(source, node_of(view).shape))
+        overwrite("index_put_", view, _fitted(source, node_of(view).shape))
         return
     if len(advanced) == 1 and _write_masked(view, advanced, source):
         return
