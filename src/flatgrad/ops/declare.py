@@ -359,6 +359,11 @@ def apply_elementwise(op: Op, rule: str, args: tuple) -> Tensor:
 
 def _apply_where(op: Op, args: tuple) -> Tensor:
     condition = node_of(tensor_of(op.name, args[0]))
+    if type(args[2]) in NUMBERS and isinstance(args[1], Tensor) and condition.dtype is dtypes.bool_:
+        # The commonest case, kept short: a tensor where the condition holds, else a number.
+        a, number = node_of(args[1]), args[2]
+        if a.shape == condition.shape and a.dtype.category >= (2 if type(number) is float else 1):
+            return make(op, (condition, a, const(number, a.dtype)), (), a.shape, a.dtype)
     nodes, dtype = operands(op.name, args[1:])
     nodes = (cast_node(condition, dtypes.bool_), *[cast_node(n, dtype) for n in nodes])
     return make(op, nodes, (), broadcast(op.name, *[n.shape for n in nodes]), dtype)
