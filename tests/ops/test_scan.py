@@ -99,3 +99,12 @@ def test_trapezoid_is_exact_for_lines():
     assert area.item() == 3.0**2 + 3.0
     steps = fg.cumulative_trapezoid(fg.tensor(2 * points + 1), fg.tensor(points))
     np.testing.assert_allclose(steps.numpy(), points[1:] ** 2 + points[1:])
+
+
+def test_compiled_reversed_scan_of_a_matrix():
+    # Its index (5 - i) is split into rows and columns by the reshape and joined again.
+    x = np.arange(1.0, 7.0).reshape(2, 3)
+    fg.set_compile("always")
+    t = fg.tensor(x, requires_grad=True)
+    (g,) = fg.autograd.grad(fg.prod(t), t)
+    np.testing.assert_allclose(array_of(g), 720.0 / x)

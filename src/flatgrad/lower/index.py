@@ -99,8 +99,7 @@ def _scale(a, k):
 
 def build(form) -> Expr:
     """The expression of a linear form, largest strides first."""
-    terms, offset = form
-    terms = _rejoin(terms)
+    terms, offset = _rejoin(form)
     result = None
     for atom, k in sorted(terms.items(), key=lambda item: (-abs(item[1]), repr(item[0]))):
         term = atom if k == 1 else Expr("binary", dtypes.int64, (atom, _const(k)), "*")
@@ -112,20 +111,20 @@ def build(form) -> Expr:
     return result
 
 
-def _rejoin(terms: dict) -> dict:
+def _rejoin(form) -> tuple[dict, int]:
     """``k*c*(f // c) + k*(f % c)`` is ``k*f``: undo a split whose parts meet again."""
+    terms, offset = form
     for atom, k in list(terms.items()):
         if atom.kind == "binary" and atom.arg == "%" and atom in terms:
             f, c = atom.args
             quotient = simplify_binary("//", f, c)
-            form = linear(quotient)
-            if form[1] == 0 and len(form[0]) == 1:
-                q, one = next(iter(form[0].items()))
+            parts = linear(quotient)
+            if parts[1] == 0 and len(parts[0]) == 1:
+                q, one = next(iter(parts[0].items()))
                 if one == 1 and terms.get(q) == k * c.arg:
-                    del terms[atom], terms[q]
-                    terms = _add((terms, 0), _scale(linear(f), k))[0]
-                    return _rejoin(terms)
-    return terms
+                    rest = {a: n for a, n in terms.items() if a not in (atom, q)}
+                    return _rejoin(_add((rest, offset), _scale(linear(f), k)))
+    return terms, offset
 
 
 def _split(form, c: int):
