@@ -7,7 +7,8 @@ import numpy as np
 import flatgrad as fg
 from flatgrad.lower import ir
 from flatgrad.lower.passes import walk
-from tests.support.programs import loops_of, run_source
+from flatgrad.program.build import Compiled
+from tests.support.programs import graph_of, loops_of
 
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
 W = np.linspace(-1, 1, 18, dtype=np.float32).reshape(6, 3)
@@ -109,7 +110,7 @@ def test_many_functions_over_a_long_array_run_in_strips():
     program = loops_of(chain, long)
     assert len(program.body) >= 1 and program.arena_bytes <= 3 * 8192
     assert any(isinstance(s, ir.For) and s.stop is not None for s, _ in walk(program.body))
-    value, total = run_source(program, [long])
+    value, total = Compiled(graph_of(chain, long))([long])
     expected = long
     for f in (np.exp, np.sin, np.tanh, np.cos, np.exp, np.sin, np.tanh):
         expected = f(expected)

@@ -22,7 +22,7 @@ N = RNG.integers(-5, 6, (3, 4)).astype(np.int32)
 def network(x, w):
     h = fg.matmul(x, w)
     e = fg.exp(h - fg.amax(h, 1, keepdim=True))
-    return e / e.sum(1, keepdim=True), fg.tanh(h).sum(0), (h > 0) & (h < 1)
+    return e / e.sum(1, keepdim=True), h.sum(0), (h > 0) & (h < 1)
 
 
 def integers(n):

@@ -20,7 +20,7 @@ def graph_of(function, *arrays) -> Graph:
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     nodes = [node_of(t) for t in outputs]
     raw = Graph(tuple(holes), tuple(nodes))
-    return simplify(tuple(holes), nodes, raw.order, {n: n for n in holes})
+    return simplify(tuple(holes), nodes, raw.order, {n: n for n in holes})[0]
 
 
 def loops_of(function, *arrays):

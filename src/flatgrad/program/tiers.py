@@ -110,6 +110,7 @@ class Program:
         self._numbers: list | None = None  # the last call's number nodes
         self._varied: set[int] = set()  # which of them have changed from call to call
         self._picked: list[int] = []  # which known values the compiled form takes
+        self._captured: list = []  # arrays of sub-graphs, which it takes after them
 
     def run(self, order, inputs, numbers, outputs) -> list[np.ndarray]:
         """Values of `outputs`, which need the nodes of `order` (in any order)."""
@@ -123,7 +124,7 @@ class Program:
             return self._interpret(order, outputs)
         self.tier = "compiled"
         known = inputs if not self._varied else inputs + [numbers[k] for k in sorted(self._varied)]
-        return compiled([known[k].value for k in self._picked])
+        return compiled([known[k].value for k in self._picked] + self._captured)
 
     def _compare(self, numbers: list[Node]) -> None:
         """Numbers that differ from the last call's become inputs; a compiled form without them is void."""
@@ -202,10 +203,12 @@ class Program:
             holes.append(cell)
             mapping[numbers[k]] = cell
         order.sort(key=by_seq)
-        graph = simplify(tuple(holes), outputs, order, mapping)
+        graph, captured = simplify(tuple(holes), outputs, order, mapping)
         used = set(graph.order)
+        count = len(holes)
+        self._captured = [n.value for n, h in zip(captured, graph.inputs[count:], strict=True) if h in used]
         self._picked = [k for k, hole in enumerate(holes) if hole in used]
-        graph.inputs = tuple(holes[k] for k in self._picked)
+        graph.inputs = tuple(h for h in graph.inputs if h in used)
         self.compiled = Compiled(graph)
         live.count += 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph.node import CONST, PROJ, Graph, Node, const
+from ..graph.node import CONST, PROJ, Graph, Node, const, placeholder
 from ..graph.op import op_named
 from .call import CALL
 
@@ -21,6 +21,7 @@ class Builder:
 
     def __init__(self):
         self.known: dict = {}
+        self.captured: dict[Node, Node] = {}  # arrays that sub-graphs hold -> placeholders
 
     def make(self, op, inputs: tuple, attrs: tuple, shape, dtype) -> Node:
         """A node for ``op(*inputs)``: an equal one that exists, a simpler one, or a new one."""
@@ -38,6 +39,13 @@ class Builder:
             return _fold(op, inputs, attrs, shape, dtype)
         rule = RULES.get(op.name)
         return None if rule is None else rule(self, inputs, attrs, shape, dtype)
+
+    def capture(self, node: Node) -> Node:
+        """A placeholder for an array that is part of a sub-graph."""
+        found = self.captured.get(node)
+        if found is None:
+            found = self.captured[node] = placeholder(-1, node.shape, node.dtype)
+        return found
 
     def op(self, name: str, inputs: tuple, attrs: tuple = ()) -> Node:
         op = op_named(name)
@@ -178,7 +186,7 @@ RULES = {
 }
 
 
-def simplify(inputs: tuple[Node, ...], outputs, order, mapping: dict) -> Graph:
+def simplify(inputs: tuple[Node, ...], outputs, order, mapping: dict) -> tuple[Graph, list[Node]]:
     """The graph of `outputs` over `inputs`, simplified.
 
     Parameters
@@ -190,9 +198,16 @@ def simplify(inputs: tuple[Node, ...], outputs, order, mapping: dict) -> Graph:
         All nodes the outputs need, each after its inputs.
     mapping : dict
         What nodes of `order` are to be replaced by (known ones by placeholders). It is extended.
+
+    Returns
+    -------
+    (Graph, list of Node)
+        The graph, and the nodes with a value that sub-graphs hold: its inputs after `inputs`.
     """
-    copy_into(Builder(), order, mapping)
-    return Graph(inputs, tuple(mapping[n] for n in outputs), "program")
+    builder = Builder()
+    copy_into(builder, order, mapping)
+    holes = (*inputs, *builder.captured.values())
+    return Graph(holes, tuple(mapping[n] for n in outputs), "program"), list(builder.captured)
 
 
 def copy_into(builder: Builder, order, mapping: dict) -> None:
@@ -204,6 +219,8 @@ def copy_into(builder: Builder, order, mapping: dict) -> None:
         op = node.op
         if op is CONST:
             mapping[node] = const(node.attrs[0], node.dtype, node.shape)
+        elif node.value is not None:
+            mapping[node] = builder.capture(node)
         elif op is CALL:
             graph = node.attrs[0]
             inner = dict(zip(graph.inputs, [mapping[s] for s in node.inputs], strict=True))
