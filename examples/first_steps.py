@@ -58,6 +58,10 @@ def weights_and_gradients():
         weight, gradient = p.detach().norm().item(), p.grad.norm().item()
         print(f"{name:<10} {shape:<8} {weight:>11.4f} {gradient:>13.4f}")
     # parameter  shape    weight norm gradient norm
+    # 0.weight   4x3           1.2925        0.3916
+    # 0.bias     4             0.6171        0.6338
+    # 2.weight   1x4           0.4607        1.2252
+    # 2.bias     1             0.2227        1.9232
 
 
 def main():
