@@ -23,7 +23,7 @@ from .parts import (
 from .table import define
 
 
-@define("erf", ulp=(1.5, 2.0))
+@define("erf", ulp=(1.75, 2.0))
 def erf(x: Expr) -> Expr:
     """``x + x p(x**2)`` near zero, ``1 - exp(-q(|x|))`` beyond, until it rounds to 1."""
     size = ir.unary("abs", x)
