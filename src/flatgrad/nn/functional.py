@@ -15,9 +15,9 @@ from ..array.random import source_of
 from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
 from ..graph.node import SHARED
+from ..ops.along import index_select
 from ..ops.contraction import contract, same_dtype
 from ..ops.declare import cast
-from ..ops.indexing import index_select
 from ..ops.logic import eq, ne
 from ..ops.movement import reshape
 from ..ops.selection import relu, where
