@@ -2,6 +2,7 @@
 
 from ..graph.op import PUBLIC, REGISTRY
 from . import (
+    along,
     contraction,
     counting,
     creation,
@@ -32,6 +33,7 @@ from . import (
 __all__ = [
     "PUBLIC",
     "REGISTRY",
+    "along",
     "contraction",
     "counting",
     "creation",
