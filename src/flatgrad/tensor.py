@@ -28,8 +28,10 @@ from .graph.op import Op, register
 _ref = weakref.ref
 _PACKAGE = os.path.dirname(__file__)
 
-# Nodes that one thread may record before the pending graph is evaluated.
+# Nodes that one thread may record before the pending graph is evaluated, and how long a chain of
+# pending nodes may grow (a running total that nobody reads while other values are evaluated).
 PENDING_LIMIT = 20_000
+DEPTH_LIMIT = 5_000
 
 
 class Late:
@@ -340,7 +342,10 @@ def record(op: Op, inputs: tuple, attrs: tuple = ()) -> Tensor:
 def make(op: Op, nodes: tuple, attrs: tuple, shape, dtype) -> Tensor:
     """`record` for a caller that has inferred shape and dtype itself."""
     requires = False
+    depth = 0
     for node in nodes:
+        if node.value is None and node.depth > depth:
+            depth = node.depth
         if node.requires_grad:
             requires = modes.grad and op.differentiable
         if node.mark & _SPECIAL:
@@ -348,10 +353,11 @@ def make(op: Op, nodes: tuple, attrs: tuple, shape, dtype) -> Tensor:
     if requires and op.outputs == 1:
         requires = dtype.category >= 2
     node = Node(op, nodes, attrs, shape, dtype, requires)
+    node.depth = depth + 1
     if modes.watch:
         _watch(node)
     modes.pending += 1
-    if modes.pending > PENDING_LIMIT:
+    if modes.pending > PENDING_LIMIT or (depth > DEPTH_LIMIT and modes.pending > 0):
         late.flush(node)
     t = _new(Tensor)
     t._node = node

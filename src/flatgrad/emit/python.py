@@ -179,6 +179,9 @@ class Printer:
         return f"({x} * {y} + {z})"
 
     def call(self, e: Expr) -> str:
+        if e.arg == "fmod":
+            x, y = (self.expr(a) for a in e.args)
+            return f"np.fmod({x}, {y})"
         name = f"{e.arg}_{e.args[0].dtype.name}"
         if name not in self.helpers:
             self.helpers[name] = ""  # reserves the place: helpers stand before their users

@@ -49,6 +49,8 @@ class Node:
         Called with the node's whole cotangent while differentiating (``Tensor.register_hook``).
     seq : int
         Nodes are numbered as they are made, so ascending numbers are a topological order.
+    depth : int
+        Length of the longest chain of recorded nodes behind it when it was recorded.
     program : Program or None
         What computed the value (for ``fg.explain``).
     """
@@ -56,6 +58,7 @@ class Node:
     __slots__ = (
         "__weakref__",
         "attrs",
+        "depth",
         "dtype",
         "holder",
         "hooks",
@@ -84,6 +87,7 @@ class Node:
         self.hooks = None
         self.program = None
         self.seq = next(_created)
+        self.depth = 0
 
     @property
     def held(self) -> bool:
