@@ -289,7 +289,7 @@ def einsum(*args) -> Tensor:
     if len(pairs) > 1:
         pairs = [_unstretched(t, labels, sizes) for t, labels in pairs]
     result = _contract_all(pairs, out, sizes)
-    return record(ALIAS, (result,)) if any(result is t for t in tensors) else result
+    return record(ALIAS, (result,)) if len(tensors) == 1 else result  # never a view
 
 
 # -- tensordot ------------------------------------------------------------------------------------
