@@ -8,6 +8,7 @@ or movement of an earlier result. Results are used several times, so sub-graphs 
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,7 +194,9 @@ def evaluated(m, leaves: list[np.ndarray], steps) -> tuple[list, list]:
 
 def check_graph(leaves, steps, compiled: bool = True) -> bool:
     """Whether there was something finite to compare, which then agreed."""
-    expected = evaluated(torch, leaves, steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what PyTorch itself calls deprecated
+        expected = evaluated(torch, leaves, steps)
     fg.set_compile("never")
     agree(evaluated(fg, leaves, steps), expected, steps, "the interpreter")
     if compiled:
@@ -232,13 +235,13 @@ SETTINGS = {
 }
 
 
-@settings(max_examples=60, **SETTINGS)
+@settings(max_examples=40, **SETTINGS)
 @given(st.data())
 def test_interpreter_and_pytorch(data):
     check_graph(*random_graph(Drawn(data)), compiled=False)
 
 
-@settings(max_examples=12, phases=[Phase.explicit, Phase.generate], **SETTINGS)
+@settings(max_examples=4, phases=[Phase.explicit, Phase.generate], **SETTINGS)
 @given(st.data())
 def test_compiled_program(data):
     check_graph(*random_graph(Drawn(data)))
