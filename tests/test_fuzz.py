@@ -38,7 +38,9 @@ def eligible(public) -> bool:
 
 SAMPLED = [p for p in PUBLIC.values() if eligible(p) and p.samples is not None]
 ELEMENTWISE = [
-    p for p in PUBLIC.values() if eligible(p) and p.op is not None and p.op.kind == "elementwise"
+    p
+    for p in PUBLIC.values()
+    if eligible(p) and derived.is_plain_elementwise(p) and p.name != "where"  # a move, below
 ]
 
 # What every graph library can do to a result, under names that both have.
