@@ -80,7 +80,7 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def _prepare(self, group: dict, p: Tensor):
+    def _advance(self, group: dict, p: Tensor):
         state = self.state[p]
         if not state:
             state["step"] = tensor(0.0)
@@ -88,28 +88,30 @@ class Adam(Optimizer):
             state["exp_avg_sq"] = zeros_like(p)
             if group["amsgrad"]:
                 state["max_exp_avg_sq"] = zeros_like(p)
-        count = self._count(p)
+        decays = group["weight_decay"] != 0
+        decoupled = decays and group["decoupled_weight_decay"]
+        form = (group["amsgrad"], decays and not decoupled, decoupled, group["maximize"])
+        return form, self._age(p)
+
+    def _numbers(self, group: dict, form, count: int) -> tuple:
         lr, decay = float(group["lr"]), float(group["weight_decay"])
         beta1, beta2 = (float(b) for b in group["betas"])
-        decoupled = decay != 0 and group["decoupled_weight_decay"]
-        key = (group["amsgrad"], decay != 0 and not decoupled, decoupled, group["maximize"])
-        numbers = (
+        return (
             1 - beta1,
             beta2,
             1 - beta2,
             lr / (1 - beta1**count),
             math.sqrt(1 - beta2**count),
             float(group["eps"]),
-            1 - lr * decay if decoupled else decay,
+            1 - lr * decay if form[2] else decay,
         )
-        return key, numbers
 
-    def _states(self, key) -> tuple:
+    def _states(self, form) -> tuple:
         names = ("exp_avg", "exp_avg_sq")
-        return (*names, "max_exp_avg_sq") if key[0] else names
+        return (*names, "max_exp_avg_sq") if form[0] else names
 
-    def _rule(self, key, numbers, p, g, mean, square, *largest):
-        amsgrad, decays, decoupled, maximize = key
+    def _rule(self, form, numbers, p, g, mean, square, *largest):
+        amsgrad, decays, decoupled, maximize = form
         weight1, beta2, weight2, size, correction, eps, decay = numbers
         if maximize:
             g = -g

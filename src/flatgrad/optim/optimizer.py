@@ -1,7 +1,7 @@
 """``Optimizer``: parameter groups, state, and the update of a whole group as one recorded call.
 
 The update rule of an optimiser is a function of tensors. It is traced once for the shapes of a
-group into a sub-graph; a step then records one ``CALL`` of it and evaluates everything at once,
+group into a sub-graph; a step then evaluates one ``CALL`` of it with all that is pending behind it,
 so that forward pass, backward pass and update of a plain training loop are one program. Numbers
 that may change between steps (learning rate, bias corrections) are inputs of that program.
 """
@@ -16,9 +16,9 @@ import numpy as np
 from ..autograd.modes import enable_grad, no_grad
 from ..errors import ArgumentError, GradientError
 from ..graph.dtypes import float32
-from ..graph.node import SHARED, leaf, variable
-from ..tensor import Tensor, assign, bind, late, node_of, wrap
-from ..transform.call import call
+from ..graph.node import SHARED, leaf
+from ..tensor import Tensor, assign, bind, late, node_of, snapshot, wrap
+from ..transform.call import evaluated_call
 from ..transform.trace import trace
 
 
@@ -51,11 +51,11 @@ def check_number(owner: str, name: str, value, low=0.0, high=None) -> None:
 class Optimizer:
     """Base of the optimisers.
 
-    A subclass defines ``_prepare(group, p)``, which sets up and counts the state of one parameter
-    and returns ``(key, numbers)``; ``_states(key)``, the names of its state tensors; and
-    ``_rule(key, numbers, param, grad, *states)``, which returns the new parameter and states.
-    `key` is hashable and picks the form of the rule; `numbers` are Python floats, given to the rule
-    as 0-d tensors.
+    A subclass defines ``_advance(group, p)``, which sets up the state of one parameter and returns
+    ``(form, count)``: a hashable that picks the form of the rule, and the number of this step;
+    ``_numbers(group, form, count)``, the Python floats of the rule; ``_states(form)``, the names of
+    its state tensors; and ``_rule(form, numbers, param, grad, *states)``, which is given the numbers
+    as 0-d tensors and returns the new parameter and states.
 
     Parameters
     ----------
@@ -77,7 +77,6 @@ class Optimizer:
         self.state: defaultdict = defaultdict(dict)
         self.param_groups: list[dict] = []
         self._graphs: dict = {}
-        self._numbers: dict = {}
         if isinstance(params, Tensor):
             raise ArgumentError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, "
@@ -141,74 +140,65 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         with no_grad():
-            changed: list = []
             for group in self.param_groups:
-                self._update_group(group, changed)
-            late.evaluate([node_of(t) for t in changed])
+                self._update_group(group)
         return loss
 
-    def _update_group(self, group: dict, changed: list) -> None:
+    def _update_group(self, group: dict) -> None:
+        """Parameters of one form, dtype and age are updated by one call."""
         batches: dict = {}
         for p in group["params"]:
-            if p.grad is not None:
-                key, numbers = self._prepare(group, p)
-                batches.setdefault((key, numbers, p.dtype), []).append(p)
-        for (key, numbers, dtype), params in batches.items():
-            self._record(key, numbers, dtype, params, changed)
+            if p._grad is not None:
+                form, count = self._advance(group, p)
+                batches.setdefault((form, count, p._node.dtype), []).append(p)
+        for (form, count, dtype), params in batches.items():
+            self._update(group, form, count, dtype, params)
 
-    def _record(self, key, numbers, dtype, params, changed: list) -> None:
-        """One call for all of `params`: bind them and their states to its outputs."""
-        names = self._states(key)
-        tensors = [self._number(x, dtype) for x in numbers]
+    def _update(self, group: dict, form, count: int, dtype, params: list) -> None:
+        """Evaluate one call of the rule for all of `params`, and bind them and their states to it."""
+        numbers = self._numbers(group, form, count)
+        names = self._states(form)
+        inputs = [leaf(np.array(numbers, dtype.np), dtype)]
         shown: list[Tensor] = []
         for p in params:
-            states = [self.state[p][name] for name in names]
-            tensors += [p, p.grad, *states]
-            shown += [p, *states]
-        signature = (key, dtype, tuple([node_of(p).shape for p in params]))
-        graph = self._graphs.get(signature)
+            state = self.state[p]
+            shown.append(p)
+            inputs.append(node_of(p))
+            inputs.append(node_of(p._grad))
+            for name in names:
+                t = state[name]
+                shown.append(t)
+                inputs.append(node_of(t))
+        shapes = tuple([node.shape for node in inputs])
+        graph = self._graphs.get((form, dtype, shapes))
         if graph is None:
-            graph = self._graphs[signature] = self._trace(key, len(numbers), len(names), tensors)
-        nodes = [t._node for t in call(graph, tensors)]
-        for t, node in zip(shown, nodes, strict=True):
-            old = t._node
-            if t._base is not None or old.mark & SHARED:
-                assign("step", t, wrap(node))
-            else:
-                bind(t, variable(node) if old.requires_grad else node)
-        changed += shown
+            graph = self._trace(form, len(numbers), len(names), inputs)
+            self._graphs[form, dtype, shapes] = graph
+        values = evaluated_call(graph, tuple([snapshot_of(n) for n in inputs]))
+        for t, value in zip(shown, values, strict=True):
+            _take(t, value)
+        if "step" in self.state[params[0]]:
+            age = leaf(np.asarray(count, np.float32), float32)
+            for p in params:
+                bind(self.state[p]["step"], age)
 
-    def _trace(self, key, count: int, states: int, tensors: list):
+    def _trace(self, form, count: int, states: int, inputs: list):
         width = 2 + states
 
-        def update(*placeholders):
-            numbers, rest = placeholders[:count], placeholders[count:]
+        def update(vector, *rest):
+            numbers = [vector[k] for k in range(count)]
             results: list[Tensor] = []
             for k in range(0, len(rest), width):
-                results += self._rule(key, numbers, *rest[k : k + width])
+                results += self._rule(form, numbers, *rest[k : k + width])
             return tuple(results)
 
-        examples = [node_of(t) for t in tensors]
-        graph, captured = trace(update, examples, name=type(self).__name__.lower())
+        graph, captured = trace(update, inputs, name=type(self).__name__.lower())
         assert not captured, "an update rule used a tensor from outside: please report"
         return graph
 
-    def _number(self, value: float, dtype) -> Tensor:
-        """A 0-d input; those that stay the same from step to step are made once."""
-        found = self._numbers.get((value, dtype))
-        if found is None:
-            if len(self._numbers) > 64:
-                self._numbers.clear()
-            found = wrap(leaf(np.asarray(value, dtype.np), dtype))
-            self._numbers[value, dtype] = found
-        return found
-
-    def _count(self, p: Tensor) -> int:
-        """Advance the parameter's step count."""
-        step = self.state[p]["step"]
-        count = int(node_of(step).value) + 1
-        bind(step, leaf(np.asarray(count, np.float32), float32))
-        return count
+    def _age(self, p: Tensor) -> int:
+        """Steps that have updated `p`, this one included."""
+        return int(node_of(self.state[p]["step"]).value) + 1
 
     # -- saving and loading -----------------------------------------------------------------------
 
@@ -264,7 +254,6 @@ class Optimizer:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._graphs = {}
-        self._numbers = {}
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -272,6 +261,21 @@ class Optimizer:
             lines.append(f"Parameter Group {k}")
             lines += [f"    {n}: {group[n]}" for n in sorted(group) if n != "params"]
         return "\n".join([*lines, ")"])
+
+
+def snapshot_of(node):
+    """`node`, or the present values of memory that the user's array shares."""
+    return snapshot(node) if node.mark & SHARED else node
+
+
+def _take(t: Tensor, value: np.ndarray) -> None:
+    """Let a parameter or a state have a new value."""
+    old = t._node
+    new = leaf(value, old.dtype, old.requires_grad)
+    if t._base is not None or old.mark & SHARED:
+        assign("step", t, wrap(new))
+    else:
+        bind(t, new)
 
 
 def _check_param(p, taken: set) -> None:

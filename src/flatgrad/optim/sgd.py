@@ -70,22 +70,30 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def _prepare(self, group: dict, p: Tensor):
-        momentum, decay = float(group["momentum"]), float(group["weight_decay"])
+    def _advance(self, group: dict, p: Tensor):
+        momentum = group["momentum"] != 0
         first = False
         if momentum:
             state = self.state[p]
             first = state.get("momentum_buffer") is None
             if first:
                 state["momentum_buffer"] = zeros_like(p)
-        key = (momentum != 0, first, group["nesterov"], decay != 0, group["maximize"])
-        return key, (float(group["lr"]), momentum, 1 - float(group["dampening"]), decay)
+        form = (momentum, first, group["nesterov"], group["weight_decay"] != 0, group["maximize"])
+        return form, 0
 
-    def _states(self, key) -> tuple:
-        return ("momentum_buffer",) if key[0] else ()
+    def _numbers(self, group: dict, form, count: int) -> tuple:
+        return (
+            float(group["lr"]),
+            float(group["momentum"]),
+            1 - float(group["dampening"]),
+            float(group["weight_decay"]),
+        )
 
-    def _rule(self, key, numbers, p, g, *states):
-        with_momentum, first, nesterov, decays, maximize = key
+    def _states(self, form) -> tuple:
+        return ("momentum_buffer",) if form[0] else ()
+
+    def _rule(self, form, numbers, p, g, *states):
+        with_momentum, first, nesterov, decays, maximize = form
         lr, momentum, damped, decay = numbers
         if maximize:
             g = -g

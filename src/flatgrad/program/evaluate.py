@@ -66,7 +66,7 @@ def signature(roots):
         if not keep and node.holder is not None:
             tensor = node.holder()
             keep = tensor is not None and tensor._node is node
-        if keep and node.op.outputs == 1:
+        if keep and (node.op.outputs == 1 or at[node] < last_root):
             outputs.append(node)
             add((node.op, node.attrs, tuple(wire), True))
         elif node.op.kind == "custom":

@@ -110,6 +110,7 @@ class Program:
         self._numbers: list | None = None  # the last call's number nodes
         self._varied: set[int] = set()  # which of them have changed from call to call
         self._picked: list[int] = []  # which known values the compiled form takes
+        self._widths: list | None = None  # outputs of each wanted call, if there is one
         self._captured: list = []  # arrays of sub-graphs, which it takes after them
 
     def run(self, order, inputs, numbers, outputs) -> list[np.ndarray]:
@@ -124,7 +125,16 @@ class Program:
             return self._interpret(order, outputs)
         self.tier = "compiled"
         known = inputs if not self._varied else inputs + [numbers[k] for k in sorted(self._varied)]
-        return compiled([known[k].value for k in self._picked] + self._captured)
+        made = compiled([known[k].value for k in self._picked] + self._captured)
+        return made if self._widths is None else self._grouped(made)
+
+    def _grouped(self, made: list) -> list:
+        """The values of each output; those of a call are a tuple."""
+        values = iter(made)
+        return [
+            next(values) if n is None else tuple(next(values) for _ in range(n))
+            for n in self._widths
+        ]
 
     def _compare(self, numbers: list[Node]) -> None:
         """Numbers that differ from the last call's become inputs; a compiled form without them is void."""
@@ -209,6 +219,8 @@ class Program:
         self._captured = [n.value for n, h in zip(captured, graph.inputs[count:], strict=True) if h in used]
         self._picked = [k for k, hole in enumerate(holes) if hole in used]
         graph.inputs = tuple(h for h in graph.inputs if h in used)
+        widths = [None if n.op.outputs == 1 else len(n.shape) for n in outputs]
+        self._widths = widths if any(w is not None for w in widths) else None
         self.compiled = Compiled(graph)
         live.count += 1
 

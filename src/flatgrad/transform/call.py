@@ -75,6 +75,14 @@ def call(graph: Graph, tensors) -> tuple[Tensor, ...]:
     return record_outputs(CALL, tuple(tensors), (graph,))
 
 
+def evaluated_call(graph: Graph, nodes: tuple) -> tuple:
+    """The arrays of one call of `graph`, evaluated now with everything pending behind `nodes`."""
+    shapes, dtypes = _infer(nodes, graph)
+    whole = Node(CALL, nodes, (graph,), shapes, dtypes)
+    late.evaluate([whole])
+    return whole.value
+
+
 def inline(graph: Graph, inputs, *, grad: bool = False) -> list[Node]:
     """The outputs of `graph` as nodes over `inputs`; calls inside it are opened as well."""
     mapping = dict(zip(graph.inputs, inputs, strict=True))

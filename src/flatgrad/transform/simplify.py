@@ -194,6 +194,7 @@ def simplify(inputs: tuple[Node, ...], outputs, order, mapping: dict) -> tuple[G
     inputs : tuple of Node
         Placeholders.
     outputs : sequence of Node
+        A call among them stands for all its outputs.
     order : iterable of Node
         All nodes the outputs need, each after its inputs.
     mapping : dict
@@ -207,12 +208,18 @@ def simplify(inputs: tuple[Node, ...], outputs, order, mapping: dict) -> tuple[G
     builder = Builder()
     copy_into(builder, order, mapping)
     holes = (*inputs, *builder.captured.values())
-    return Graph(holes, tuple(mapping[n] for n in outputs), "program"), list(builder.captured)
+    made: list[Node] = []
+    for node in outputs:
+        new = mapping[node]
+        made.extend(new) if type(new) is tuple else made.append(new)
+    return Graph(holes, tuple(made), "program"), list(builder.captured)
 
 
 def copy_into(builder: Builder, order, mapping: dict) -> None:
-    """Rebuild the nodes of `order` with `builder`; `mapping` is extended by every node's new self."""
-    calls: dict[Node, list[Node]] = {}
+    """Rebuild the nodes of `order` with `builder`; `mapping` is extended by every node's new self.
+
+    A call's new self is the tuple of its outputs.
+    """
     for node in order:
         if node in mapping:
             continue
@@ -225,15 +232,15 @@ def copy_into(builder: Builder, order, mapping: dict) -> None:
             graph = node.attrs[0]
             inner = dict(zip(graph.inputs, [mapping[s] for s in node.inputs], strict=True))
             copy_into(builder, graph.order, inner)
-            calls[node] = [inner[n] for n in graph.outputs]
-        elif op is PROJ and node.inputs[0] in calls:
-            mapping[node] = calls[node.inputs[0]][node.attrs[0]]
+            mapping[node] = tuple(inner[n] for n in graph.outputs)
+        elif op is PROJ and type(mapping[node.inputs[0]]) is tuple:
+            mapping[node] = mapping[node.inputs[0]][node.attrs[0]]
         elif op.kind == "alias":
             # op.loop says which input carries the value (the first, unless it is given).
             mapping[node] = mapping[node.inputs[op.loop or 0]]
         elif op.kind == "custom":
             places = [op.loop(node, k) for k in range(len(node.shape))]
-            calls[node] = [mapping[node.inputs[at]] for at in places]
+            mapping[node] = tuple(mapping[node.inputs[at]] for at in places)
         elif op.kind == "leaf":
             mapping[node] = mapping[node.inputs[0]]
         else:
