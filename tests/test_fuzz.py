@@ -28,6 +28,8 @@ SHAPES = [(), (3,), (2, 3), (2, 1), (1, 3), (2, 2, 3), (0, 3), (1,)]
 # Their outputs are unique only up to a sign or a rotation, or are drawn at random.
 NOT_UNIQUE = {"linalg.svd", "linalg.eigh", "linalg.qr", "svd", "qr"}
 NOT_SMOOTH = {"heaviside"}
+# PyTorch's own clamp does not broadcast its input to its bounds.
+NOT_BROADCAST = {"clamp", "clip"}
 
 
 def eligible(public) -> bool:
@@ -40,7 +42,7 @@ SAMPLED = [p for p in PUBLIC.values() if eligible(p) and p.samples is not None]
 ELEMENTWISE = [
     p
     for p in PUBLIC.values()
-    if eligible(p) and derived.is_plain_elementwise(p) and p.name != "where"  # a move, below
+    if eligible(p) and derived.is_plain_elementwise(p) and p.name not in NOT_BROADCAST | {"where"}
 ]
 
 # What every graph library can do to a result, under names that both have.
