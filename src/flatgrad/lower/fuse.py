@@ -150,7 +150,10 @@ def _joinable(items: list[Item], placed: Placed, depth: int) -> int | None:
 
 
 def _shares(item: Item, nest: Nest, needed: set) -> bool:
-    return not needed.isdisjoint(item.writes) or not needed.isdisjoint(item.reads)
+    """Whether joining saves traffic: they share data as long as the loop, not just a few numbers."""
+    if not needed.isdisjoint(item.writes):
+        return True
+    return any(buffer.size >= item.axis.extent for buffer in needed & item.reads)
 
 
 def _aligned(item: Item, placed: Placed, depth: int) -> bool:

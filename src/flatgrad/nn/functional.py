@@ -16,7 +16,7 @@ from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
 from ..graph.node import SHARED
 from ..ops.along import index_select
-from ..ops.contraction import contract, same_dtype
+from ..ops.contraction import CONTRACT, same_dtype
 from ..ops.declare import cast
 from ..ops.logic import eq, ne
 from ..ops.movement import reshape
@@ -24,7 +24,7 @@ from ..ops.selection import relu, where
 from ..ops.statistics import log_softmax, logsumexp, softmax, softmin
 from ..ops.transcendental import erf, log, log1p, sigmoid, softplus, tanh
 from ..ops.views import unsqueeze
-from ..tensor import Tensor, late, node_of, wrap
+from ..tensor import Tensor, late, make, node_of, wrap
 from ..transform.call import call
 from ..transform.trace import trace
 
@@ -71,18 +71,28 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ShapeError, DTypeError
         If the features or the dtypes differ.
     """
-    have, features = node_of(input).shape, node_of(weight).shape
+    x, w = node_of(input), node_of(weight)
+    have, features = x.shape, w.shape
     if not have or have[-1] != features[-1]:
         raise ShapeError(
             f"linear: the input's last dimension must be {features[-1]} (weight has shape "
             f"{features}), got an input of shape {have}"
         )
-    input, weight = same_dtype("linear", input, weight)
+    if x.dtype is not w.dtype:
+        same_dtype("linear", input, weight)
     rank = len(have)
-    rows = tuple(range(rank))
-    out = (rank,) if len(features) == 2 else ()
-    result = contract(input, weight, rows, (*out, rank - 1), rows[:-1] + out)
+    result = make(CONTRACT, (x, w), _LINEAR[len(features) == 1, rank], have[:-1] + features[:-1], x.dtype)
     return result if bias is None else result + bias
+
+
+def _linear_specs(vector: bool, rank: int) -> tuple:
+    rows = tuple(range(rank))
+    out = () if vector else (rank,)
+    return rows, (*out, rank - 1), rows[:-1] + out
+
+
+# CONTRACT's attributes of ``linear``: (is the weight a vector, rank of the input) -> specs.
+_LINEAR = {(v, r): _linear_specs(v, r) for v in (False, True) for r in range(1, 33)}
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:

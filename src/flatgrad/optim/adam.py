@@ -101,7 +101,7 @@ class Adam(Optimizer):
             beta2,
             1 - beta2,
             lr / (1 - beta1**count),
-            math.sqrt(1 - beta2**count),
+            1 / math.sqrt(1 - beta2**count),
             float(group["eps"]),
             1 - lr * decay if form[2] else decay,
         )
@@ -126,7 +126,7 @@ class Adam(Optimizer):
         if amsgrad:
             root = largest[0].maximum(square)
             states = (mean, square, root)
-        return p - size * (mean / (root.sqrt() / correction + eps)), *states
+        return p - size * (mean / (root.sqrt() * correction + eps)), *states
 
 
 class AdamW(Adam):

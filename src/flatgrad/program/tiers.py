@@ -6,6 +6,7 @@ it is compiled; so no program ever costs more than about twice the better choice
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -13,9 +14,9 @@ from collections import OrderedDict
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph.node import Node, by_seq, placeholder
-from ..transform.simplify import simplify
+from ..graph.node import by_seq
 from . import interpret
+from .plan import Plan, differing
 
 MODES = ("auto", "always", "never")
 
@@ -92,7 +93,6 @@ class Program:
     calls : int
     interpreted_seconds : float
         Total time spent in the interpreter.
-    compiled : Compiled or None
     tier : str
         ``"interpreted"`` or ``"compiled"``: what the last call ran.
     reason : str
@@ -102,127 +102,104 @@ class Program:
     def __init__(self):
         self.calls = 0
         self.interpreted_seconds = 0.0
-        self.compiled = None
         self.tier = ""
         self.reason = ""
         self.nodes = 0
         self._lock = threading.Lock()
-        self._numbers: list | None = None  # the last call's number nodes
-        self._varied: set[int] = set()  # which of them have changed from call to call
-        self._picked: list[int] = []  # which known values the compiled form takes
-        self._widths: list | None = None  # outputs of each wanted call, if there is one
-        self._captured: list = []  # arrays of sub-graphs, which it takes after them
+        self._plan: Plan | None = None
+        self._first: list | None = None  # the first call's numbers
+        self._varied: frozenset = frozenset()  # numbers that have changed between calls
+
+    @property
+    def compiled(self):
+        """The compiled form, or None."""
+        return None if self._plan is None else self._plan.compiled
 
     def run(self, order, inputs, numbers, outputs) -> list[np.ndarray]:
         """Values of `outputs`, which need the nodes of `order` (in any order)."""
-        if numbers != self._numbers:
-            self._compare(numbers)
         self.calls += 1
-        compiled = self.compiled
-        if compiled is None or settings.mode != "auto":
-            compiled = self._choose(order, inputs, numbers, outputs)
-        if compiled is None:
-            return self._interpret(order, outputs)
+        plan = self._plan
+        if plan is not None and plan.changed(numbers):
+            plan = self._replan(plan.varied | plan.changed(numbers))
+        if plan is None or plan.compiled is None or settings.mode == "never":
+            plan = self._choose(order, inputs, numbers, outputs)
+        if plan is None or plan.compiled is None or settings.mode == "never":
+            return self._interpret(plan, order, inputs, numbers, outputs)
         self.tier = "compiled"
-        known = inputs if not self._varied else inputs + [numbers[k] for k in sorted(self._varied)]
-        made = compiled([known[k].value for k in self._picked] + self._captured)
-        return made if self._widths is None else self._grouped(made)
+        return plan.grouped(plan.compiled(plan.arrays(inputs, numbers)))
 
-    def _grouped(self, made: list) -> list:
-        """The values of each output; those of a call are a tuple."""
-        values = iter(made)
-        return [
-            next(values) if n is None else tuple(next(values) for _ in range(n))
-            for n in self._widths
-        ]
-
-    def _compare(self, numbers: list[Node]) -> None:
-        """Numbers that differ from the last call's become inputs; a compiled form without them is void."""
+    def _replan(self, varied) -> None:
+        """Numbers that changed become inputs of the next plan; the old one is void."""
         with self._lock:
-            if self._numbers is not None:
-                for k, (a, b) in enumerate(zip(self._numbers, numbers, strict=True)):
-                    if a is not b and repr(a.attrs[0]) != repr(b.attrs[0]):
-                        if k not in self._varied:
-                            self._varied = self._varied | {k}
-                            self._drop()
-            self._numbers = numbers
+            if self._plan is not None and self._plan.compiled is not None:
+                live.count -= 1
+            self._plan = None
+            self._varied = self._varied | varied
 
-    def _drop(self) -> None:
-        if self.compiled is not None:
-            self.compiled = None
-            live.count -= 1
-
-    def _interpret(self, order, outputs) -> list[np.ndarray]:
+    def _interpret(self, plan, order, inputs, numbers, outputs) -> list[np.ndarray]:
         started = time.perf_counter()
-        order.sort(key=by_seq)
-        values = {n: n.value for n in order if n.value is not None}
-        interpret.run(order, values)
+        if plan is None:
+            values = {n: n.value for n in order if n.value is not None}
+            interpret.run(sorted(order, key=by_seq), values)
+            results = [values[n] for n in outputs]
+        else:
+            results = plan.grouped(plan.interpret(plan.arrays(inputs, numbers)))
         self.interpreted_seconds += time.perf_counter() - started
         self.tier = "interpreted"
-        return [values[n] for n in outputs]
+        return results
 
     # -- the choice -------------------------------------------------------------------------------
 
     def compile_estimate(self) -> float:
         """Seconds that compiling is expected to take."""
-        import sys
-
         start = 0.0 if "numba" in sys.modules else NUMBA_START
         return start + COMPILE_START + COMPILE_NODE * self.nodes
 
-    def _choose(self, order, inputs, numbers, outputs):
+    def _choose(self, order, inputs, numbers, outputs) -> Plan | None:
+        """The plan to run, compiled if that pays; None for a first or a very large evaluation."""
+        self.nodes = len(order)
         mode = settings.mode
+        wanted = self._wants_compiling(mode)
+        if not wanted and (self.calls == 1 or self.nodes > TOO_LARGE):
+            self._first = numbers
+            return None
+        with self._lock:
+            plan = self._plan
+            if plan is None:
+                if self._first is not None:
+                    self._varied = self._varied | differing(self._first, numbers)
+                plan = self._plan = Plan(order, inputs, numbers, outputs, self._varied)
+            if wanted and plan.compiled is None:
+                from .build import Compiled
+
+                plan.compiled = Compiled(plan.graph)
+                live.count += 1
+        return plan
+
+    def _wants_compiling(self, mode: str) -> bool:
+        """Whether this call is to run compiled; the reason is noted."""
+        plan = self._plan
         if mode == "never":
             self.reason = 'set_compile("never")'
-            return None
-        if self.compiled is not None:
-            return self.compiled
-        self.nodes = len(order)
-        if self.nodes > TOO_LARGE:
+        elif plan is not None and plan.compiled is not None:
+            return True
+        elif self.nodes > TOO_LARGE:
             self.reason = f"{self.nodes} nodes are too many to compile (limit {TOO_LARGE})"
-            return None
-        if not any(n.value is None for n in order):
-            return None
-        if mode == "auto" and self.interpreted_seconds < self.compile_estimate():
+        elif mode == "auto" and self.interpreted_seconds < self.compile_estimate():
             self.reason = (
                 f"interpreting took {self.interpreted_seconds:.3f} s so far, "
                 f"compiling would take about {self.compile_estimate():.2f} s"
             )
-            return None
-        if live.count >= LIVE_PROGRAMS:
+        elif live.count >= LIVE_PROGRAMS:
             self.reason = f"{live.count} compiled programs live already (limit {LIVE_PROGRAMS})"
-            return None
-        with self._lock:
-            if self.compiled is None:
-                self._compile(order, inputs, numbers, outputs)
-        self.reason = (
-            'set_compile("always")'
-            if mode == "always"
-            else f"interpreting had taken {self.interpreted_seconds:.2f} s"
-        )
-        return self.compiled
-
-    def _compile(self, order, inputs, numbers, outputs) -> None:
-        from .build import Compiled
-
-        varied = sorted(self._varied)
-        holes = [placeholder(k, n.shape, n.dtype) for k, n in enumerate(inputs)]
-        mapping: dict[Node, Node] = dict(zip(inputs, holes, strict=True))
-        for k in varied:
-            cell = placeholder(len(holes), numbers[k].shape, numbers[k].dtype)
-            holes.append(cell)
-            mapping[numbers[k]] = cell
-        order.sort(key=by_seq)
-        graph, captured = simplify(tuple(holes), outputs, order, mapping)
-        used = set(graph.order)
-        count = len(holes)
-        self._captured = [n.value for n, h in zip(captured, graph.inputs[count:], strict=True) if h in used]
-        self._picked = [k for k, hole in enumerate(holes) if hole in used]
-        graph.inputs = tuple(h for h in graph.inputs if h in used)
-        widths = [None if n.op.outputs == 1 else len(n.shape) for n in outputs]
-        self._widths = widths if any(w is not None for w in widths) else None
-        self.compiled = Compiled(graph)
-        live.count += 1
+        else:
+            self.reason = (
+                'set_compile("always")'
+                if mode == "always"
+                else f"interpreting had taken {self.interpreted_seconds:.2f} s"
+            )
+            return True
+        return False
 
 
 class Live:
