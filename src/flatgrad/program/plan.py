@@ -1,0 +1,89 @@
+"""A signature's simplified graph, and how a call's known values become its inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph.node import CONST, Node, by_seq, placeholder
+from ..transform.simplify import simplify
+from . import interpret
+
+
+class Plan:
+    """The graph of a signature, simplified once, for interpreting and compiling alike.
+
+    Numbers of the user's text are part of the graph, except the `varied` ones, which are inputs.
+
+    Attributes
+    ----------
+    graph : Graph
+    varied : frozenset of int
+        Positions of the numbers that are inputs.
+    compiled : Compiled or None
+    """
+
+    def __init__(self, order, inputs, numbers, outputs, varied: frozenset):
+        holes = [placeholder(k, n.shape, n.dtype) for k, n in enumerate(inputs)]
+        mapping: dict[Node, Node] = dict(zip(inputs, holes, strict=True))
+        moving = sorted(varied)
+        for k in moving:
+            hole = placeholder(len(holes), numbers[k].shape, numbers[k].dtype)
+            holes.append(hole)
+            mapping[numbers[k]] = hole
+        graph, captured = simplify(tuple(holes), outputs, sorted(order, key=by_seq), mapping)
+        used = set(graph.order)
+        count = len(inputs)
+        self._inputs = [k for k in range(count) if holes[k] in used]
+        self._numbers = [k for k, hole in zip(moving, holes[count:], strict=True) if hole in used]
+        extra = graph.inputs[len(holes) :]
+        self._captured = [n.value for n, h in zip(captured, extra, strict=True) if h in used]
+        graph.inputs = tuple(h for h in graph.inputs if h in used)
+        widths = [None if n.op.outputs == 1 else len(n.shape) for n in outputs]
+        self._widths = widths if any(w is not None for w in widths) else None
+        self._constants = {n: n.value for n in graph.order if n.op is CONST}
+        self._seen = numbers
+        self.graph = graph
+        self.varied = varied
+        self.compiled = None
+
+    def changed(self, numbers: list[Node]) -> set[int]:
+        """Positions of numbers that are not what the graph says."""
+        if numbers == self._seen:
+            return set()
+        found = {k for k in differing(self._seen, numbers) if k not in self.varied}
+        if not found:
+            self._seen = numbers
+        return found
+
+    def arrays(self, inputs, numbers) -> list[np.ndarray]:
+        """The values of the graph's inputs in this call."""
+        values = [inputs[k].value for k in self._inputs]
+        if self._numbers:
+            values += [numbers[k].value for k in self._numbers]
+        return values + self._captured if self._captured else values
+
+    def interpret(self, arrays) -> list:
+        """Values of the graph's outputs, node by node."""
+        values = dict(zip(self.graph.inputs, arrays, strict=True))
+        values.update(self._constants)
+        interpret.run(self.graph.order, values)
+        return [values[n] for n in self.graph.outputs]
+
+    def grouped(self, made: list) -> list:
+        """The values of each wanted node; those of a call are a tuple."""
+        if self._widths is None:
+            return made
+        values = iter(made)
+        return [
+            next(values) if n is None else tuple(next(values) for _ in range(n))
+            for n in self._widths
+        ]
+
+
+def differing(before: list[Node], now: list[Node]) -> set[int]:
+    """Positions where two lists of number nodes differ, signed zeros included."""
+    return {
+        k
+        for k, (a, b) in enumerate(zip(before, now, strict=True))
+        if a is not b and repr(a.attrs[0]) != repr(b.attrs[0])
+    }
