@@ -22,7 +22,7 @@ from .errors import ArgumentError, DTypeError, GradientError, ShapeError
 from .graph.dtypes import DType
 from .graph.memory import sole_array
 from .graph.modes import modes
-from .graph.node import INFERENCE, LEAF, SHARED, Node, const, leaf, variable
+from .graph.node import INFERENCE, LEAF, PROJ, SHARED, Node, const, leaf, variable
 from .graph.op import Op, register
 
 _ref = weakref.ref
@@ -421,14 +421,15 @@ def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
 
 def record_outputs(op: Op, inputs: tuple, attrs: tuple = ()) -> tuple[Tensor, ...]:
     """`record` for an op with several outputs: one tensor each."""
-    from .graph.node import PROJ
+    return outputs_of(record(op, inputs, attrs)._node)
 
-    whole = record(op, inputs, attrs)._node
+
+def outputs_of(whole: Node) -> tuple[Tensor, ...]:
+    """Tensors for the outputs of a node that has several."""
     out = []
+    requires = whole.requires_grad
     for k, (shape, dtype) in enumerate(zip(whole.shape, whole.dtype, strict=True)):
-        node = Node(
-            PROJ, (whole,), (k,), shape, dtype, whole.requires_grad and dtype.is_differentiable
-        )
+        node = Node(PROJ, (whole,), (k,), shape, dtype, requires and dtype.category >= 2)
         out.append(wrap(node))
     return tuple(out)
 

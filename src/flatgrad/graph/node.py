@@ -108,11 +108,13 @@ class Graph:
     but constants.
     """
 
-    __slots__ = ("__weakref__", "_order", "inputs", "name", "outputs")
+    __slots__ = ("__weakref__", "_order", "dtypes", "inputs", "name", "outputs", "shapes")
 
     def __init__(self, inputs: tuple[Node, ...], outputs: tuple[Node, ...], name: str = "graph"):
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
+        self.shapes = tuple(n.shape for n in self.outputs)
+        self.dtypes = tuple(n.dtype for n in self.outputs)
         self.name = name
         self._order = None
 

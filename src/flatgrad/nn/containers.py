@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from ..errors import ArgumentError, IndexingError
+from ..graph.modes import modes
 from ..tensor import Tensor
+from .layers import Plain
 from .module import Module
+from .once import as_one
 from .parameter import Parameter
 
 
@@ -111,9 +114,40 @@ class Sequential(_Sequence):
         return Sequential(OrderedDict(items))
 
     def forward(self, input):
-        for module in self._modules.values():
-            input = module(input)
-        return input
+        """The modules one after the other; plain layers are recorded as one call."""
+        layers = list(self._modules.values())
+        plan = None if modes.watch or not isinstance(input, Tensor) else _plain(layers)
+        if plan is None:
+            for module in layers:
+                input = module(input)
+            return input
+        kinds, parameters = plan
+
+        def run(x, *given):
+            rest = iter(given)
+            for layer, *settings in kinds:
+                x = layer.compute(x, rest, *settings)
+            return x
+
+        return as_one("sequential", kinds, run, [input, *parameters])
+
+
+def _plain(layers: list):
+    """(kinds, parameters) of layers that are all plain, else None.
+
+    A layer is plain if its result depends on its input, its parameters and its kind alone (see
+    ``layers.Plain``), so that a trace of it holds for every call.
+    """
+    if len(layers) < 2:
+        return None
+    kinds, parameters = [], []
+    for module in layers:
+        kind = module.kind() if isinstance(module, Plain) else None
+        if kind is None:
+            return None
+        kinds.append(kind)
+        parameters += [p for p in module._parameters.values() if p is not None]
+    return tuple(kinds), parameters
 
 
 class ModuleList(_Sequence):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 import weakref
-from collections import OrderedDict
 from functools import lru_cache
 
 import numpy as np
@@ -25,8 +24,7 @@ from ..ops.statistics import log_softmax, logsumexp, softmax, softmin
 from ..ops.transcendental import erf, log, log1p, sigmoid, softplus, tanh
 from ..ops.views import unsqueeze
 from ..tensor import Tensor, late, make, node_of, wrap
-from ..transform.call import call
-from ..transform.trace import trace
+from .once import as_one
 
 __all__ = [
     "binary_cross_entropy",
@@ -283,30 +281,6 @@ def binary_cross_entropy_with_logits(
     return _reduced(name, loss if weight is None else loss * weight, reduction)
 
 
-# -- one call -------------------------------------------------------------------------------------
-
-_GRAPHS: OrderedDict = OrderedDict()
-_GRAPH_LIMIT = 256
-
-
-def _as_one(name: str, options: tuple, function, tensors: list[Tensor]) -> Tensor:
-    """Record ``function(*tensors)``, traced once for its shapes, as one ``CALL``.
-
-    `options` is what else the traced graph depends on. A loss is recorded at every step of a
-    training loop; this way that costs two nodes.
-    """
-    nodes = [node_of(t) for t in tensors]
-    key = (name, options, *[(n.shape, n.dtype) for n in nodes])
-    found = _GRAPHS.get(key)
-    if found is None:
-        graph, captured = trace(lambda *ts: (function(*ts),), nodes, name=name)
-        found = _GRAPHS[key] = graph, [wrap(n) for n in captured]
-        if len(_GRAPHS) > _GRAPH_LIMIT:
-            _GRAPHS.popitem(last=False)
-    graph, captured = found
-    return call(graph, [*tensors, *captured])[0]
-
-
 # -- classification -------------------------------------------------------------------------------
 
 
@@ -473,7 +447,7 @@ def nll_loss(
         return _class_losses(at_target, target, weight, input.dtype, ignored, reduction)
 
     tensors = [input, target] if weight is None else [input, target, weight]
-    return _as_one("nll_loss", (ignored, reduction), loss, tensors)
+    return as_one("nll_loss", (ignored, reduction), loss, tensors)
 
 
 def cross_entropy(
@@ -528,7 +502,7 @@ def cross_entropy(
         return _index_loss(input, target, weight, *options)
 
     tensors = [input, target] if weight is None else [input, target, weight]
-    return _as_one("cross_entropy", options, loss, tensors)
+    return as_one("cross_entropy", options, loss, tensors)
 
 
 def _index_loss(input, target, weight, ignored, reduction, label_smoothing) -> Tensor:

@@ -14,6 +14,31 @@ from .module import Module
 from .parameter import Parameter
 
 
+class Plain(Module):
+    """A layer whose result depends on its input, its parameters and a few settings alone.
+
+    A subclass defines ``compute(x, parameters, *settings)``, which takes what parameters it needs
+    from the iterator, and names its settings. ``Sequential`` records a row of such layers as one
+    call, without running their ``forward``; subclasses of them and layers with hooks are run.
+    """
+
+    settings: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._own = "compute" in cls.__dict__  # a subclass may have another forward
+
+    def kind(self) -> tuple | None:
+        """(class, *settings), or None if ``forward`` must run."""
+        if not self._own or self._forward_hooks or self._forward_pre_hooks:
+            return None
+        return (type(self), *[getattr(self, name) for name in self.settings])
+
+    def forward(self, input: Tensor) -> Tensor:
+        given = iter(self._parameters.values())
+        return self.compute(input, given, *[getattr(self, name) for name in self.settings])
+
+
 class Identity(Module):
     """Returns its input; takes and ignores any arguments."""
 
@@ -24,7 +49,7 @@ class Identity(Module):
         return input
 
 
-class Linear(Module):
+class Linear(Plain):
     """``input @ weight.T + bias``.
 
     Parameters
@@ -64,9 +89,17 @@ class Linear(Module):
             bound = 1 / math.sqrt(self.in_features) if self.in_features > 0 else 0
             init.uniform_(self.bias, -bound, bound)
 
+    def kind(self) -> tuple | None:
+        found = super().kind()
+        return None if found is None else (*found, self._parameters["bias"] is not None)
+
     def forward(self, input: Tensor) -> Tensor:
         own = self._parameters
         return functional.linear(input, own["weight"], own["bias"])
+
+    @staticmethod
+    def compute(x: Tensor, parameters, with_bias: bool) -> Tensor:
+        return functional.linear(x, next(parameters), next(parameters) if with_bias else None)
 
     def extra_repr(self) -> str:
         return (
@@ -75,43 +108,55 @@ class Linear(Module):
         )
 
 
-class ReLU(Module):
+class ReLU(Plain):
     """``max(x, 0)``; gradient 0 at 0."""
 
     def __init__(self, inplace: bool = False):
         super().__init__()
         self.inplace = inplace
 
+    def kind(self) -> tuple | None:
+        return None if self.inplace else super().kind()
+
     def forward(self, input: Tensor) -> Tensor:
         return input.relu_() if self.inplace else functional.relu(input)
+
+    @staticmethod
+    def compute(x: Tensor, parameters) -> Tensor:
+        return functional.relu(x)
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
 
 
-class Tanh(Module):
+class Tanh(Plain):
     """``tanh(x)``."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.tanh(input)
+    @staticmethod
+    def compute(x: Tensor, parameters) -> Tensor:
+        return functional.tanh(x)
 
 
-class Sigmoid(Module):
+class Sigmoid(Plain):
     """``1 / (1 + exp(-x))``."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.sigmoid(input)
+    @staticmethod
+    def compute(x: Tensor, parameters) -> Tensor:
+        return functional.sigmoid(x)
 
 
-class GELU(Module):
+class GELU(Plain):
     """``x Phi(x)``; `approximate` "tanh" for the approximation."""
+
+    settings = ("approximate",)
 
     def __init__(self, approximate: str = "none"):
         super().__init__()
         self.approximate = approximate
 
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.gelu(input, self.approximate)
+    @staticmethod
+    def compute(x: Tensor, parameters, approximate: str) -> Tensor:
+        return functional.gelu(x, approximate)
 
     def extra_repr(self) -> str:
         return f"approximate={self.approximate!r}"

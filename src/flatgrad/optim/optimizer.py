@@ -16,7 +16,7 @@ import numpy as np
 from ..autograd.modes import enable_grad, no_grad
 from ..errors import ArgumentError, GradientError
 from ..graph.dtypes import float32
-from ..graph.node import SHARED, leaf
+from ..graph.node import LEAF, SHARED, Node, leaf
 from ..tensor import Tensor, assign, bind, late, node_of, snapshot, wrap
 from ..transform.call import evaluated_call
 from ..transform.trace import trace
@@ -158,22 +158,18 @@ class Optimizer:
         """Evaluate one call of the rule for all of `params`, and bind them and their states to it."""
         numbers = self._numbers(group, form, count)
         names = self._states(form)
-        inputs = [leaf(np.array(numbers, dtype.np), dtype)]
         shown: list[Tensor] = []
+        inputs = [leaf(np.array(numbers, dtype.np), dtype)]
         for p in params:
             state = self.state[p]
-            shown.append(p)
-            inputs.append(node_of(p))
+            own = [p, *[state[name] for name in names]]
+            shown += own
             inputs.append(node_of(p._grad))
-            for name in names:
-                t = state[name]
-                shown.append(t)
-                inputs.append(node_of(t))
-        shapes = tuple([node.shape for node in inputs])
-        graph = self._graphs.get((form, dtype, shapes))
+            inputs += [node_of(t) for t in own]
+        key = (form, dtype, tuple([p._node.shape for p in params]))
+        graph = self._graphs.get(key)
         if graph is None:
-            graph = self._trace(form, len(numbers), len(names), inputs)
-            self._graphs[form, dtype, shapes] = graph
+            graph = self._graphs[key] = self._trace(form, len(numbers), len(names), inputs)
         values = evaluated_call(graph, tuple([snapshot_of(n) for n in inputs]))
         for t, value in zip(shown, values, strict=True):
             _take(t, value)
@@ -189,7 +185,8 @@ class Optimizer:
             numbers = [vector[k] for k in range(count)]
             results: list[Tensor] = []
             for k in range(0, len(rest), width):
-                results += self._rule(form, numbers, *rest[k : k + width])
+                g, p, *held = rest[k : k + width]
+                results += self._rule(form, numbers, p, g, *held)
             return tuple(results)
 
         graph, captured = trace(update, inputs, name=type(self).__name__.lower())
@@ -271,7 +268,7 @@ def snapshot_of(node):
 def _take(t: Tensor, value: np.ndarray) -> None:
     """Let a parameter or a state have a new value."""
     old = t._node
-    new = leaf(value, old.dtype, old.requires_grad)
+    new = Node(LEAF, (), (), old.shape, old.dtype, old.requires_grad, value)
     if t._base is not None or old.mark & SHARED:
         assign("step", t, wrap(new))
     else:

@@ -195,6 +195,16 @@ class Compiled:
                 self._segment(members, level, outputs, slots)
         self.count = len(slots)
         self.results = [slots[n] for n in self.graph.outputs]
+        self.direct = self._one_segment()
+
+    def _one_segment(self) -> Segment | None:
+        """The segment that takes the graph's inputs and makes its outputs as they are, if it is so."""
+        if len(self.steps) != 1 or self.constants:
+            return None
+        step, inputs, outs = self.steps[0]
+        if inputs == list(range(len(self.graph.inputs))) and outs == self.results:
+            return step
+        return None
 
     def _host(self, node: Node, slots: dict) -> None:
         if node.op is PROJ:
@@ -253,11 +263,8 @@ class Compiled:
     def __call__(self, arrays: list) -> list:
         """Values of the graph's outputs for arrays of its inputs' shapes and dtypes."""
         arrays = [a if a.flags.carray else a.copy(order="C") for a in arrays]
-        if len(self.steps) == 1 and not self.constants:
-            step, inputs, outs = self.steps[0]
-            made = step([arrays[k] for k in inputs])
-            first = outs[0]
-            return [made[k - first] if k >= first else arrays[k] for k in self.results]
+        if self.direct is not None:
+            return self.direct(arrays)
         values = arrays + [None] * (self.count - len(arrays))
         for k, array in self.constants:
             values[k] = array

@@ -11,7 +11,7 @@ import weakref
 
 from ..graph.node import PROJ, Graph, Node, placeholder
 from ..graph.op import Op, register
-from ..tensor import Tensor, late, record_outputs, wrap
+from ..tensor import Tensor, late, make, node_of, outputs_of, wrap
 from .pullback import pullback
 from .trace import close, quiet, rebuild, trace
 
@@ -19,7 +19,7 @@ __all__ = ["CALL", "call", "inline", "trace"]
 
 
 def _infer(nodes, graph: Graph):
-    return tuple(n.shape for n in graph.outputs), tuple(n.dtype for n in graph.outputs)
+    return graph.shapes, graph.dtypes
 
 
 def _run(arrays, graph: Graph) -> tuple:
@@ -72,13 +72,13 @@ CALL = register(
 
 def call(graph: Graph, tensors) -> tuple[Tensor, ...]:
     """Record one call of `graph`: a tensor for each of its outputs."""
-    return record_outputs(CALL, tuple(tensors), (graph,))
+    nodes = tuple([node_of(t) for t in tensors])
+    return outputs_of(make(CALL, nodes, (graph,), graph.shapes, graph.dtypes)._node)
 
 
 def evaluated_call(graph: Graph, nodes: tuple) -> tuple:
     """The arrays of one call of `graph`, evaluated now with everything pending behind `nodes`."""
-    shapes, dtypes = _infer(nodes, graph)
-    whole = Node(CALL, nodes, (graph,), shapes, dtypes)
+    whole = Node(CALL, nodes, (graph,), graph.shapes, graph.dtypes)
     late.evaluate([whole])
     return whole.value
 
