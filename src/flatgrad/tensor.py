@@ -61,13 +61,13 @@ class Demanded(threading.local):
 demanded = Demanded()
 
 
-def demand(node: Node) -> None:
-    """Let the next evaluation in this thread compute `node` as well, so that both are one program.
+def demand(*nodes: Node) -> None:
+    """Let the next evaluation in this thread compute `nodes` as well, so that all is one program.
 
     Not while a sub-graph is traced (``quiet`` makes the count negative): its nodes have no values.
     """
-    if node.value is None and modes.pending >= 0:
-        demanded.nodes.append(_ref(node))
+    if modes.pending >= 0:
+        demanded.nodes += [_ref(node) for node in nodes if node.value is None]
         if len(demanded.nodes) > 10_000:
             demanded.nodes = [_ref(n) for n in _live()]
 
@@ -264,6 +264,20 @@ def wrap(node: Node) -> Tensor:
     if node.holder is None or not node.held:
         node.holder = _ref(t)
     return t
+
+
+def show_array(t: Tensor, value: np.ndarray) -> None:
+    """Let `t` have another value, of its shape and dtype, as the leaf that it was."""
+    old = t._node
+    node = Node(LEAF, (), (), old.shape, old.dtype, old.requires_grad, value)
+    if t._base is None and old.hooks is None and not old.mark & SHARED:
+        t._node = node
+        node.holder = _ref(t)
+        t._writes += 1
+    elif t._base is not None or old.mark & SHARED:
+        assign("step", t, wrap(node))
+    else:
+        bind(t, node)
 
 
 def root_of(t: Tensor) -> Tensor:

@@ -92,8 +92,7 @@ def backward(
     wanted = None if inputs is None else [node_of(t) for t in dict.fromkeys(inputs)]
     retain = create_graph if retain_graph is None else retain_graph
     wanted, found = _differentiate(roots, seeds, wanted, retain, create_graph)
-    for node in roots:
-        demand(node)  # the loss, in the program of the gradients and not in one of its own
+    demand(*roots)  # the loss, in the program of the gradients and not in one of its own
     for node, g in zip(wanted, found, strict=True):
         if g is not None and node.op is LEAF:
             _accumulate(node, g, create_graph)
@@ -305,14 +304,8 @@ def _differentiate(roots, seeds, wanted, retain: bool, create: bool):
             if wanted is None:
                 wanted = survey.leaves
             nodes = cached_pullback(survey, roots, seeds, wanted, keep=retain)
-            found: list[Tensor | None] = []
-            for node in nodes:
-                if node is None:
-                    found.append(None)
-                else:
-                    demand(node)
-                    found.append(wrap(node))
-            return wanted, found
+            demand(*[node for node in nodes if node is not None])
+            return wanted, [None if node is None else wrap(node) for node in nodes]
     return _direct(roots, seeds, wanted, retain, create)
 
 

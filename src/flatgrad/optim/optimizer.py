@@ -16,8 +16,8 @@ import numpy as np
 from ..autograd.modes import enable_grad, no_grad
 from ..errors import ArgumentError, GradientError
 from ..graph.dtypes import float32
-from ..graph.node import LEAF, SHARED, Node, leaf
-from ..tensor import Tensor, assign, bind, late, node_of, snapshot, wrap
+from ..graph.node import SHARED, leaf
+from ..tensor import Tensor, bind, late, node_of, show_array, snapshot
 from ..transform.call import evaluated_call
 from ..transform.trace import trace
 
@@ -172,7 +172,7 @@ class Optimizer:
             graph = self._graphs[key] = self._trace(form, len(numbers), len(names), inputs)
         values = evaluated_call(graph, tuple([snapshot_of(n) for n in inputs]))
         for t, value in zip(shown, values, strict=True):
-            _take(t, value)
+            show_array(t, value)
         if "step" in self.state[params[0]]:
             age = leaf(np.asarray(count, np.float32), float32)
             for p in params:
@@ -263,16 +263,6 @@ class Optimizer:
 def snapshot_of(node):
     """`node`, or the present values of memory that the user's array shares."""
     return snapshot(node) if node.mark & SHARED else node
-
-
-def _take(t: Tensor, value: np.ndarray) -> None:
-    """Let a parameter or a state have a new value."""
-    old = t._node
-    new = Node(LEAF, (), (), old.shape, old.dtype, old.requires_grad, value)
-    if t._base is not None or old.mark & SHARED:
-        assign("step", t, wrap(new))
-    else:
-        bind(t, new)
 
 
 def _check_param(p, taken: set) -> None:

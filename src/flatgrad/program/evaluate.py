@@ -43,37 +43,38 @@ def signature(roots):
     at = {node: k for k, node in enumerate(roots)}
     stack = list(at)
     last_root = len(at)
-    add = key.append
+    push = key.append
     while stack:
         node = stack.pop()
         order.append(node)
+        op = node.op
         if node.value is not None:
-            if node.op is CONST:
+            if op is CONST:
                 numbers.append(node)
-                add((None, node.dtype, node.shape))
+                push(None)
             else:
                 inputs.append(node)
-                add((node.dtype, node.shape))
+            push(node.dtype)
+            push(node.shape)
             continue
-        wire = []
+        push(op)
+        # A custom function's value does not depend on its context, another one at every call.
+        push(node.attrs if op.kind != "custom" else len(node.shape))
+        if op.arity < 0:
+            push(len(node.inputs))
         for source in node.inputs:
             k = at.get(source)
             if k is None:
                 k = at[source] = len(at)
                 stack.append(source)
-            wire.append(k)
+            push(k)
         keep = at[node] < last_root
         if not keep and node.holder is not None:
             tensor = node.holder()
-            keep = tensor is not None and tensor._node is node
-        if keep and (node.op.outputs == 1 or at[node] < last_root):
+            keep = tensor is not None and tensor._node is node and op.outputs == 1
+        if keep:
             outputs.append(node)
-            add((node.op, node.attrs, tuple(wire), True))
-        elif node.op.kind == "custom":
-            # Its value does not depend on the context, which is another one at every call.
-            add((node.op, len(node.shape), tuple(wire)))
-        else:
-            add((node.op, node.attrs, tuple(wire)))
+            push(True)
     return tuple(key), order, inputs, numbers, outputs
 
 
