@@ -90,8 +90,9 @@ class Linear(Plain):
             init.uniform_(self.bias, -bound, bound)
 
     def kind(self) -> tuple | None:
-        found = super().kind()
-        return None if found is None else (*found, self._parameters["bias"] is not None)
+        if not self._own or self._forward_hooks or self._forward_pre_hooks:
+            return None
+        return type(self), self._parameters["bias"] is not None
 
     def forward(self, input: Tensor) -> Tensor:
         own = self._parameters

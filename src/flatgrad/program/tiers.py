@@ -214,6 +214,24 @@ _lock = threading.Lock()
 
 def program_for(key) -> Program:
     """The program of a signature; the least recently used are forgotten past a bound."""
+    last = latest.pair
+    if last is not None and last[0] == key:  # a loop: comparing is cheaper than hashing
+        return last[1]
+    found = _look_up(key)
+    latest.pair = key, found
+    return found
+
+
+class Latest(threading.local):
+    """The last signature and program of each thread."""
+
+    pair: tuple | None = None
+
+
+latest = Latest()
+
+
+def _look_up(key) -> Program:
     with _lock:
         found = _programs.get(key)
         if found is None:
