@@ -117,8 +117,9 @@ def _rejoin(form) -> tuple[dict, int]:
     for atom, k in list(terms.items()):
         if atom.kind == "binary" and atom.arg == "%" and atom in terms:
             f, c = atom.args
-            quotient = simplify_binary("//", f, c)
-            parts = linear(quotient)
+            if c.kind != "const" or c.arg <= 0:  # a remainder that the data decides
+                continue
+            parts = linear(_divide("//", f, c))
             if parts[1] == 0 and len(parts[0]) == 1:
                 q, one = next(iter(parts[0].items()))
                 if one == 1 and terms.get(q) == k * c.arg:
