@@ -6,28 +6,67 @@ valid in the next process, where the address differs.
 
 from __future__ import annotations
 
+import importlib
+import sys
+from contextlib import contextmanager
+from importlib.machinery import ExtensionFileLoader, PathFinder
+from importlib.util import module_from_spec
+from pathlib import Path
+
 from llvmlite import ir as L
 
 from ..lower import ir
 
 I32, PTR = L.IntType(32), L.PointerType()
+BLAS_MODULE = "scipy.linalg.cython_blas"
 SYMBOLS = {4: ("flatgrad_sgemm", "sgemm"), 8: ("flatgrad_dgemm", "dgemm")}
 
 _provided = False
 
 
-def provide_symbols() -> None:
-    """Make the BLAS symbols known to LLVM (before a program that uses them is compiled or loaded)."""
+@contextmanager
+def provided():
+    """Make the BLAS symbols known to LLVM, for the block that compiles or loads programs."""
     global _provided
     if _provided:
+        yield
         return
     import llvmlite.binding
     from numba.extending import get_cython_function_address
 
-    for symbol, routine in SYMBOLS.values():
-        address = get_cython_function_address("scipy.linalg.cython_blas", routine)
-        llvmlite.binding.add_symbol(symbol, address)
+    # Numba asks for the same module when it compiles for the first time: in the block.
+    with _only_the_extension(BLAS_MODULE):
+        for symbol, routine in SYMBOLS.values():
+            llvmlite.binding.add_symbol(symbol, get_cython_function_address(BLAS_MODULE, routine))
+        yield
     _provided = True
+
+
+@contextmanager
+def _only_the_extension(name: str):
+    """Within the block, importing the extension module `name` does not run its package.
+
+    ``import scipy.linalg.cython_blas`` runs all of scipy.linalg first: 13 MB and a tenth of a
+    second for two addresses. Afterwards the import system is as it was: the module's next import is
+    an ordinary one, which finds the same functions.
+    """
+    package, _, stem = name.rpartition(".")
+    if package in sys.modules or name in sys.modules:
+        yield
+        return
+    root, _, folder = package.partition(".")
+    paths = [str(Path(p) / folder) for p in importlib.import_module(root).__path__]
+    spec = PathFinder.find_spec(name, paths)
+    if spec is None or not isinstance(spec.loader, ExtensionFileLoader):
+        yield  # an editable SciPy, for example: the ordinary import finds it
+        return
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        yield
+    finally:
+        sys.modules.pop(name, None)
 
 
 def gemm_call(emitter, s: ir.Gemm) -> None:

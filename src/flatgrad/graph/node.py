@@ -152,7 +152,7 @@ def toposort(roots, stop=None) -> list[Node]:
     return order
 
 
-by_seq = attrgetter("seq")
+_by_seq = attrgetter("seq")
 
 
 def pending(roots) -> list[Node]:
@@ -171,7 +171,7 @@ def pending(roots) -> list[Node]:
                 if source not in seen:
                     seen.add(source)
                     stack.append(source)
-    order.sort(key=by_seq)
+    order.sort(key=_by_seq)
     return order
 
 

@@ -293,14 +293,16 @@ def _check_classes(name: str, input: Tensor, target: Tensor, weight, ignore_inde
 
     The ignored may be a class that no target has.
     """
-    have, wanted = tuple(target.shape), list(input.shape)
-    if input.ndim == 0:
+    have, scores = node_of(target).shape, node_of(input).shape
+    if not scores:
         raise ShapeError(f"{name}: scores of shape (C,) or (N, C, ...) are required, got a scalar")
-    classes = wanted.pop(_class_dim(input))
-    if have != tuple(wanted):
+    dim = 0 if len(scores) == 1 else 1
+    classes = scores[dim]
+    wanted = scores[:dim] + scores[dim + 1 :]
+    if have != wanted:
         raise ShapeError(
-            f"{name}: expected target size {tuple(wanted)} for an input of shape "
-            f"{tuple(input.shape)} with classes in dimension {_class_dim(input)}, got {have}"
+            f"{name}: expected target size {wanted} for an input of shape "
+            f"{scores} with classes in dimension {dim}, got {have}"
         )
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ShapeError(
@@ -334,13 +336,13 @@ def _class_range(target: Tensor) -> tuple[int, int]:
     node = node_of(target)
     while node.value is None and node.op.kind in ("gather", "movement", "alias"):
         node = node.inputs[0]
-    late.evaluate([node])
-    if node.value.size == 0:
-        return 0, -1
-    if node.mark & SHARED:
-        return int(node.value.min()), int(node.value.max())
     found = _ranges.get(node)
     if found is None:
+        late.evaluate([node])
+        if node.value.size == 0:
+            return 0, -1
+        if node.mark & SHARED:  # its values may change
+            return int(node.value.min()), int(node.value.max())
         found = _ranges[node] = int(node.value.min()), int(node.value.max())
     return found
 

@@ -59,7 +59,6 @@ class Segment:
 
         from ..emit import blas, llvm
 
-        blas.provide_symbols()
         if numba.config.DISABLE_JIT:
             namespace: dict = {}
             exec(compile(self.source, "<flatgrad program>", "exec"), namespace)
@@ -68,7 +67,7 @@ class Segment:
         names = ", ".join([b.name for b in (*self.loops.inputs, *self.loops.outputs)] + ["arena"])
         digest = hashlib.sha256(self.source.encode()).hexdigest()
         text = MODULE.format(comment=_comment(self.source), digest=digest, names=names)
-        with llvm.offered(digest, self.loops):
+        with blas.provided(), llvm.offered(digest, self.loops):
             self.function, self.from_disk = compile_function(
                 text, "program", "program", self._signature()
             )
@@ -85,7 +84,8 @@ class Segment:
 
     def __call__(self, inputs: list) -> list:
         """Run on arrays (C-contiguous, writable); returns fresh outputs."""
-        out = [np.empty(shape, dtype) for shape, dtype in self.outputs]
+        empty = np.empty
+        out = [empty(shape, dtype) for shape, dtype in self.outputs]
         try:
             arena = self.arenas.pop()
         except IndexError:
@@ -262,9 +262,9 @@ class Compiled:
 
     def __call__(self, arrays: list) -> list:
         """Values of the graph's outputs for arrays of its inputs' shapes and dtypes."""
-        arrays = [a if a.flags.carray else a.copy(order="C") for a in arrays]
         if self.direct is not None:
-            return self.direct(arrays)
+            return self.direct([a if a.flags.carray else a.copy(order="C") for a in arrays])
+        arrays = [plain(a) for a in arrays]
         values = arrays + [None] * (self.count - len(arrays))
         for k, array in self.constants:
             values[k] = array

@@ -20,9 +20,9 @@ def evaluate(nodes) -> None:
     if not roots:
         return
     roots += take_demanded()
-    key, order, inputs, numbers, outputs = signature(roots)
+    key, inputs, numbers, outputs = signature(roots)
     program = program_for(key)
-    results = program.run(order, inputs, numbers, outputs)
+    results = program.run(roots, inputs, numbers, outputs)
     for node, value in zip(outputs, results, strict=True):
         settle(node, value)
         node.program = program
@@ -30,33 +30,25 @@ def evaluate(nodes) -> None:
 
 
 def signature(roots):
-    """(key, all nodes, known nodes, number nodes, wanted nodes) of the pending graph of `roots`.
+    """(key, known nodes, number nodes, wanted nodes) of the pending graph of `roots`.
 
     Nodes are numbered as the walk finds them, so equal structures have equal keys whatever the
-    nodes' history. Wanted are the roots, and what a live tensor shows.
+    nodes' history. Wanted are the roots, and what a live tensor shows. A known node is described
+    where it is first read.
     """
     key: list = []
-    order: list[Node] = []
     inputs: list[Node] = []
     numbers: list[Node] = []
     outputs: list[Node] = []
-    at = {node: k for k, node in enumerate(roots)}
+    at: dict[Node, int] = {}
+    for node in roots:
+        at.setdefault(node, len(at))
     stack = list(at)
     last_root = len(at)
     push = key.append
     while stack:
         node = stack.pop()
-        order.append(node)
         op = node.op
-        if node.value is not None:
-            if op is CONST:
-                numbers.append(node)
-                push(None)
-            else:
-                inputs.append(node)
-            push(node.dtype)
-            push(node.shape)
-            continue
         push(op)
         # A custom function's value does not depend on its context, another one at every call.
         push(node.attrs if op.kind != "custom" else len(node.shape))
@@ -64,10 +56,21 @@ def signature(roots):
             push(len(node.inputs))
         for source in node.inputs:
             k = at.get(source)
-            if k is None:
-                k = at[source] = len(at)
-                stack.append(source)
+            if k is not None:
+                push(k)
+                continue
+            k = at[source] = len(at)
             push(k)
+            if source.value is None:
+                stack.append(source)
+                continue
+            if source.op is CONST:
+                numbers.append(source)
+                push(None)
+            else:
+                inputs.append(source)
+            push(source.dtype)
+            push(source.shape)
         keep = at[node] < last_root
         if not keep and node.holder is not None:
             tensor = node.holder()
@@ -75,7 +78,7 @@ def signature(roots):
         if keep:
             outputs.append(node)
             push(True)
-    return tuple(key), order, inputs, numbers, outputs
+    return tuple(key), inputs, numbers, outputs
 
 
 def flush(node: Node) -> None:

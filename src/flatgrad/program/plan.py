@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph.node import CONST, Node, by_seq, placeholder
+from ..graph.node import CONST, Node, placeholder
 from ..transform.simplify import simplify
 from . import interpret
 
@@ -30,7 +30,7 @@ class Plan:
             hole = placeholder(len(holes), numbers[k].shape, numbers[k].dtype)
             holes.append(hole)
             mapping[numbers[k]] = hole
-        graph, captured = simplify(tuple(holes), outputs, sorted(order, key=by_seq), mapping)
+        graph, captured = simplify(tuple(holes), outputs, order, mapping)
         used = set(graph.order)
         count = len(inputs)
         self._inputs = [k for k in range(count) if holes[k] in used]

@@ -14,7 +14,7 @@ from collections import OrderedDict
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph.node import by_seq
+from ..graph.node import pending
 from . import interpret
 from .plan import Plan, differing
 
@@ -115,16 +115,16 @@ class Program:
         """The compiled form, or None."""
         return None if self._plan is None else self._plan.compiled
 
-    def run(self, order, inputs, numbers, outputs) -> list[np.ndarray]:
-        """Values of `outputs`, which need the nodes of `order` (in any order)."""
+    def run(self, roots, inputs, numbers, outputs) -> list[np.ndarray]:
+        """Values of `outputs`, which are the roots and what else is wanted behind them."""
         self.calls += 1
         plan = self._plan
         if plan is not None and plan.changed(numbers):
             plan = self._replan(plan.varied | plan.changed(numbers))
         if plan is None or plan.compiled is None or settings.mode == "never":
-            plan = self._choose(order, inputs, numbers, outputs)
+            plan = self._choose(roots, inputs, numbers, outputs)
         if plan is None or plan.compiled is None or settings.mode == "never":
-            return self._interpret(plan, order, inputs, numbers, outputs)
+            return self._interpret(plan, roots, inputs, numbers, outputs)
         self.tier = "compiled"
         return plan.grouped(plan.compiled(plan.arrays(inputs, numbers)))
 
@@ -136,11 +136,12 @@ class Program:
             self._plan = None
             self._varied = self._varied | varied
 
-    def _interpret(self, plan, order, inputs, numbers, outputs) -> list[np.ndarray]:
+    def _interpret(self, plan, roots, inputs, numbers, outputs) -> list[np.ndarray]:
         started = time.perf_counter()
         if plan is None:
+            order = pending(roots)
             values = {n: n.value for n in order if n.value is not None}
-            interpret.run(sorted(order, key=by_seq), values)
+            interpret.run(order, values)
             results = [values[n] for n in outputs]
         else:
             results = plan.grouped(plan.interpret(plan.arrays(inputs, numbers)))
@@ -155,9 +156,10 @@ class Program:
         start = 0.0 if "numba" in sys.modules else NUMBA_START
         return start + COMPILE_START + COMPILE_NODE * self.nodes
 
-    def _choose(self, order, inputs, numbers, outputs) -> Plan | None:
+    def _choose(self, roots, inputs, numbers, outputs) -> Plan | None:
         """The plan to run, compiled if that pays; None for a first or a very large evaluation."""
-        self.nodes = len(order)
+        if not self.nodes:
+            self.nodes = len(pending(roots))
         mode = settings.mode
         wanted = self._wants_compiling(mode)
         if not wanted and (self.calls == 1 or self.nodes > TOO_LARGE):
@@ -168,7 +170,7 @@ class Program:
             if plan is None:
                 if self._first is not None:
                     self._varied = self._varied | differing(self._first, numbers)
-                plan = self._plan = Plan(order, inputs, numbers, outputs, self._varied)
+                plan = self._plan = Plan(pending(roots), inputs, numbers, outputs, self._varied)
             if wanted and plan.compiled is None:
                 from .build import Compiled
 
