@@ -50,7 +50,7 @@ def _only_the_extension(name: str):
     second for two addresses. Afterwards the import system is as it was: the module's next import is
     an ordinary one, which finds the same functions.
     """
-    package, _, stem = name.rpartition(".")
+    package = name.rpartition(".")[0]
     if package in sys.modules or name in sys.modules:
         yield
         return
