@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import derived
 import numpy as np
 import pytest
 
+import derived
 import flatgrad as fg
 from flatgrad.graph.op import PUBLIC, REGISTRY, BadCall
 from flatgrad.ops import transcendental as family
@@ -20,7 +20,9 @@ TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
 @pytest.fixture(scope="module")
 def public():
     """The operation of step 2, declared where it says. Removed after."""
-    found = re.search(r"<!-- example: begin -->\n```python\n(.*?)```\n<!-- example: end", TEXT, re.S)
+    found = re.search(
+        r"<!-- example: begin -->\n```python\n(.*?)```\n<!-- example: end", TEXT, re.S
+    )
     # The names that are at hand in the family's file, and those of the records.
     namespace = {**vars(family), "BadCall": BadCall, "ArgumentError": fg.errors.ArgumentError}
     exec(compile(found[1], "CONTRIBUTING.md", "exec"), namespace)

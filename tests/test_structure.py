@@ -56,7 +56,7 @@ def imported_layers(file: Path):
             base = package[: len(package) - node.level + 1] if node.level else []
             path = base + (node.module.split(".") if node.module else [])
             for name in node.names:
-                yield node.lineno, (path + [name.name])
+                yield node.lineno, [*path, name.name]
         elif isinstance(node, ast.Import):
             for name in node.names:
                 yield node.lineno, name.name.split(".")

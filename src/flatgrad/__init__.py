@@ -2,8 +2,8 @@
 
 import importlib as _importlib
 
-from . import numpy_face, ops, program  # noqa: F401
-from . import autograd, errors, linalg  # noqa: F401
+from . import numpy_face, ops, program
+from . import autograd, errors, linalg
 from .array import *  # noqa: F403
 from .autograd import (
     enable_grad,

@@ -10,13 +10,13 @@ import math
 
 import numpy as np
 import pytest
-from tests.support.expr import evaluate
 
 import flatgrad as fg
 from flatgrad.errors import DTypeError
 from flatgrad.graph import dtypes
 from flatgrad.graph.op import REGISTRY
 from flatgrad.lower import ir
+from tests.support.expr import evaluate
 
 OPS = [
     op

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import scipy.special
+
 from tests.support import evaluate_expr
 
 CALLS = {

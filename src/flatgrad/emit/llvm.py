@@ -147,7 +147,10 @@ class Emitter:
 
     def pointer(self, buffer, at: Expr):
         return self.b.gep(
-            self.pointers[buffer], [self.expr(at)], inbounds=True, source_etype=memory_type(buffer.dtype)
+            self.pointers[buffer],
+            [self.expr(at)],
+            inbounds=True,
+            source_etype=memory_type(buffer.dtype),
         )
 
     def store(self, s: ir.Store) -> None:
@@ -251,7 +254,11 @@ class Emitter:
         if op in INT_OPS:
             # Index arithmetic cannot overflow; saying so lets LLVM see strides.
             flags = ("nsw",) if dtype is dtypes.int64 and op in "+-*" and _is_index(e) else ()
-            return getattr(b, INT_OPS[op])(x, y, flags=flags) if flags else getattr(b, INT_OPS[op])(x, y)
+            return (
+                getattr(b, INT_OPS[op])(x, y, flags=flags)
+                if flags
+                else getattr(b, INT_OPS[op])(x, y)
+            )
         if op == ">>":
             return b.ashr(x, y) if dtype.is_signed else b.lshr(x, y)
         if op in ("min", "max"):

@@ -55,7 +55,9 @@ class Printer:
         for b, slot in p.place.items():
             size = max(b.size, 1) * b.dtype.itemsize
             start = starts[slot]
-            self.line(1, f"{b.name} = arena[{start}:{start + size}].view(np.{_memory_name(b.dtype)})")
+            self.line(
+                1, f"{b.name} = arena[{start}:{start + size}].view(np.{_memory_name(b.dtype)})"
+            )
         self.body(p.body, 1)
         self.line(1, "return 0")
         header = ["import numpy as np", "from flatgrad.emit import runtime as rt", ""]

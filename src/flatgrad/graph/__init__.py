@@ -1,1 +1,1 @@
-"""The graph: nodes, operations' records, dtypes, shapes, modes. Imports nothing else of flatgrad but errors."""
+"""The graph: nodes, operations' records, dtypes, shapes, modes. Of flatgrad it imports errors alone."""

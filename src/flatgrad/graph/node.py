@@ -183,7 +183,15 @@ def _same(node, *_):
 # value the graph computes (a parameter after an in-place update): derivatives stop at it.
 LEAF = register(Op("leaf", "leaf", -1, (), infer=_same, numpy=lambda arrays: arrays[0]))
 CONST = register(
-    Op("const", "const", 0, ("number",), infer=None, numpy=None, doc="A number of the program's text.")
+    Op(
+        "const",
+        "const",
+        0,
+        ("number",),
+        infer=None,
+        numpy=None,
+        doc="A number of the program's text.",
+    )
 )
 INPUT = register(
     Op("input", "input", 0, ("index",), infer=None, numpy=None, doc="A placeholder of a sub-graph.")
@@ -239,10 +247,14 @@ def const(number, dtype: DType, shape: tuple = ()) -> Node:
         try:
             value = np.asarray(number).astype(dtype.np)
         except OverflowError:
-            raise ArgumentError(f"{number} is too large for {dtype!r}; give a smaller number") from None
+            raise ArgumentError(
+                f"{number} is too large for {dtype!r}; give a smaller number"
+            ) from None
         if shape:
             value = np.broadcast_to(value, shape)
-        node = Node(CONST, (), (value.flat[0].item() if value.size else 0,), shape, dtype, False, value)
+        node = Node(
+            CONST, (), (value.flat[0].item() if value.size else 0,), shape, dtype, False, value
+        )
         if len(_consts) > 4096:
             _consts.clear()
         _consts[key] = node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 
 from ..errors import ArgumentError, IndexingError, ShapeError
@@ -52,9 +53,7 @@ def normal_dim(name: str, dim, rank: int, *, extra: int = 0) -> int:
         try:
             dim = dim.__index__()
         except (AttributeError, TypeError):
-            raise ArgumentError(
-                f"{name}: dim must be an int, got {type(dim).__name__}"
-            ) from None
+            raise ArgumentError(f"{name}: dim must be an int, got {type(dim).__name__}") from None
     span = max(rank + extra, 1)
     if not -span <= dim < span:
         raise IndexingError(
@@ -79,7 +78,7 @@ def normal_dims(name: str, dims, rank: int) -> tuple[int, ...]:
     out = sorted(normal_dim(name, d, rank) for d in dims)
     if rank == 0:
         return ()
-    for a, b in zip(out, out[1:], strict=False):
+    for a, b in pairwise(out):
         if a == b:
             raise ArgumentError(f"{name}: dim {a} appears more than once in {tuple(dims)}")
     return tuple(out)

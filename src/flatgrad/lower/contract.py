@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 
 from ..graph.node import Node
@@ -43,7 +44,7 @@ def _strides(e: Expr, axes) -> dict | None:
     """{label: stride} of a load whose index is affine in the axes, else None."""
     form = linear(e.args[0])
     by_axis = {ir.var(axis): label for label, axis in axes.items()}
-    strides = {label: 0 for label in axes}
+    strides = dict.fromkeys(axes, 0)
     for atom, k in form[0].items():
         if atom not in by_axis:
             return None
@@ -57,7 +58,7 @@ def _merge(labels, strides_list, sizes):
     if not labels:
         return 1, [0] * len(strides_list)
     for s in strides_list:
-        for outer, inner in zip(labels, labels[1:], strict=False):
+        for outer, inner in pairwise(labels):
             if s[outer] != s[inner] * sizes[inner]:
                 return None
     return prod(sizes[k] for k in labels), [s[labels[-1]] for s in strides_list]
@@ -93,7 +94,10 @@ def _gemm(node, buffer, axes, x, y, out, groups) -> Nest | None:
         operand(y, k[1][1], n[1][0]),
         (buffer, substitute(out, zero), m[1][1], n[1][1]),
     )
-    if not all(unit_stride(*op) for op in ((call.a, m[0], k[0]), (call.b, k[0], n[0]), (call.c, m[0], n[0]))):
+    if not all(
+        unit_stride(*op)
+        for op in ((call.a, m[0], k[0]), (call.b, k[0], n[0]), (call.c, m[0], n[0]))
+    ):
         return None
     return Nest(buffer, loops, len(loops), [call], store_at=out)
 
@@ -142,4 +146,4 @@ def _walks(x: Expr, y: Expr, last: Axis, inner) -> bool:
 
     along = max(step(x, last), step(y, last))
     across = max((step(e, k) for e in (x, y) for k in inner), default=0)
-    return along == 1 and across != 1 or (along == 1 and last.extent >= 8)
+    return (along == 1 and across != 1) or (along == 1 and last.extent >= 8)

@@ -80,7 +80,9 @@ def _worth_storing(node: Node, spent: int, readers) -> bool:
     for reader in readers:
         if _needs_memory(reader):
             return True
-        stretched = reader.op.kind in ("elementwise", "movement", "pad") and _size(reader) > _size(node)
+        stretched = reader.op.kind in ("elementwise", "movement", "pad") and _size(reader) > _size(
+            node
+        )
         if stretched and spent >= 1:
             return True
     return False
@@ -105,5 +107,3 @@ def _plain(node: Node) -> bool:
     source = node.inputs[0]
     index = node.op.loop(index_of(axes_of(node.shape)), source.shape, *node.attrs)
     return not any(hasattr(i, "kind") and has_division(i) for i in index)
-
-

@@ -204,7 +204,7 @@ def _statements(items: list[Item], mapping: dict) -> list:
         placed = next(iter(item.writes.values()), None)
         renames = placed.mapping if placed is not None else {}
         memo: dict = {}
-        out.extend(substitute_statement(s, renames, memo) if renames else s for s in item.statements)
+        out.extend(
+            substitute_statement(s, renames, memo) if renames else s for s in item.statements
+        )
     return out
-
-

@@ -38,9 +38,7 @@ def _index_place(pull: Pull, node: Node, x: Node, indices, dims, index) -> list:
     rank = len(indices[0].shape)
     first = dims[0]
     inner = list(index[first : first + rank])
-    places = [
-        checked(pull, node, i, inner, x.shape[d]) for d, i in zip(dims, indices, strict=True)
-    ]
+    places = [checked(pull, node, i, inner, x.shape[d]) for d, i in zip(dims, indices, strict=True)]
     return [*index[:first], *places, *index[first + rank :]]
 
 
@@ -62,7 +60,9 @@ def scatter(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     if reduce == "set":
         write = ir.Store(buffer, at, value)
     else:
-        write = ir.AccumStore(buffer, at, COMBINE[reduce, node.dtype.category == dtypes.BOOL], value)
+        write = ir.AccumStore(
+            buffer, at, COMBINE[reduce, node.dtype.category == dtypes.BOOL], value
+        )
     return [copy_nest(pull, base, buffer), Nest(buffer, axes, 0, [write])]
 
 
@@ -84,7 +84,9 @@ def one_per_row(node: Node) -> bool:
         return False
     dim = node.attrs[0]
     base, source = node.inputs[:2]
-    rows = all(a == b for k, (a, b) in enumerate(zip(base.shape, source.shape, strict=True)) if k != dim)
+    rows = all(
+        a == b for k, (a, b) in enumerate(zip(base.shape, source.shape, strict=True)) if k != dim
+    )
     return rows and source.shape[dim] == 1 and node.dtype.category != dtypes.BOOL
 
 

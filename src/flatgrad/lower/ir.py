@@ -207,9 +207,9 @@ def where(c: Expr, x, y) -> Expr:
 def cast(x: Expr, dtype: DType) -> Expr:
     if x.dtype is dtype:
         return x
-    if x.kind == "const" and not (x.arg != x.arg or x.arg in (float("inf"), -float("inf"))):
-        if dtype.category >= x.dtype.category:
-            return const(x.arg, dtype)
+    finite = x.kind == "const" and not (x.arg != x.arg or x.arg in (float("inf"), -float("inf")))
+    if finite and dtype.category >= x.dtype.category:
+        return const(x.arg, dtype)
     return Expr("cast", dtype, (x,))
 
 
@@ -312,7 +312,7 @@ class AccumStore:
 
 @dataclass(slots=True)
 class Gemm:
-    """``c[m, n] (+)= a[m, k] @ b[k, n]`` by BLAS; operands are (buffer, offset, row stride, column stride)."""
+    """``c[m, n] (+)= a[m, k] @ b[k, n]`` by BLAS; an operand: (buffer, offset, row stride, column stride)."""
 
     dtype: DType
     m: int

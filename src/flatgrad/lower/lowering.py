@@ -30,7 +30,9 @@ def lower(graph: Graph, dump=None) -> ir.Program:
     order = graph.order
     for node in order:
         if node.op.kind not in LOWERABLE:
-            raise CompileError(f"lower: {node.op.name} ({node.op.kind}) has no loops; please report")
+            raise CompileError(
+                f"lower: {node.op.name} ({node.op.kind}) has no loops; please report"
+            )
     inputs = [_buffer(f"x{k}", n, "in") for k, n in enumerate(graph.inputs)]
     out = [_buffer(f"y{k}", n, "out") for k, n in enumerate(outputs)]
     stored = dict(zip(graph.inputs, inputs, strict=True))
@@ -87,9 +89,7 @@ class Checks:
     def around(self, body: list) -> list:
         flags = [f"bad{k}" for k in range(len(self.errors))]
         start = [ir.Set(flag, ir.const(False, dtypes.bool_)) for flag in flags]
-        end = [
-            ir.Check(~ir.var(flag, dtypes.bool_), k + 1) for k, flag in enumerate(flags)
-        ]
+        end = [ir.Check(~ir.var(flag, dtypes.bool_), k + 1) for k, flag in enumerate(flags)]
         return start + body + end
 
 

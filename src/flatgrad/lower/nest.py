@@ -295,7 +295,9 @@ def contraction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
 def scatter(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     from .indexed import scatter as lower_scatter
 
-    return pointwise(pull, node, buffer) if element_rule(node) else lower_scatter(pull, node, buffer)
+    return (
+        pointwise(pull, node, buffer) if element_rule(node) else lower_scatter(pull, node, buffer)
+    )
 
 
 def substitute(e: Expr, mapping: dict, memo: dict | None = None) -> Expr:

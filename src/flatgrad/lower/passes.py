@@ -10,7 +10,7 @@ from collections import Counter
 
 from ..graph import dtypes
 from . import ir
-from .index import build, has_division, linear, value_range
+from .index import build, linear, value_range
 from .ir import Axis, Buffer, Expr
 from .nest import expressions, fresh, reads_of, substitute, substitute_statement
 from .strip import strip
@@ -45,11 +45,8 @@ def _forward(body: list, known: dict, keep: set) -> list:
             s = substitute_statement(s, known)
         if isinstance(s, ir.Store) and s.buffer not in keep:
             value = s.value
-            if value.kind not in ("var", "const"):
-                name = fresh("t")
-                out.append(ir.Let(name, value))
-                value = ir.var(name, value.dtype)
-            elif value.kind == "var" and type(value.arg) is not Axis and _is_set(value, body):
+            changes = value.kind == "var" and type(value.arg) is not Axis and _is_set(value, body)
+            if changes or value.kind not in ("var", "const"):
                 name = fresh("t")
                 out.append(ir.Let(name, value))
                 value = ir.var(name, value.dtype)

@@ -60,5 +60,3 @@ def lower_bound(body: list) -> int:
         alive = [b for b, (a, z) in span.items() if a <= k <= z]
         peak = max(peak, sum(b.size * b.dtype.itemsize for b in alive))
     return peak
-
-

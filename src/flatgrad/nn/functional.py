@@ -23,7 +23,7 @@ from ..ops.selection import relu, where
 from ..ops.statistics import log_softmax, logsumexp, softmax, softmin
 from ..ops.transcendental import erf, log, log1p, sigmoid, softplus, tanh
 from ..ops.views import unsqueeze
-from ..tensor import Tensor, late, make, node_of, wrap
+from ..tensor import Tensor, late, make, node_of
 from .once import as_one
 
 __all__ = [
@@ -79,7 +79,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.dtype is not w.dtype:
         same_dtype("linear", input, weight)
     rank = len(have)
-    result = make(CONTRACT, (x, w), _LINEAR[len(features) == 1, rank], have[:-1] + features[:-1], x.dtype)
+    result = make(
+        CONTRACT, (x, w), _LINEAR[len(features) == 1, rank], have[:-1] + features[:-1], x.dtype
+    )
     return result if bias is None else result + bias
 
 

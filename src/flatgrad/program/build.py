@@ -186,7 +186,9 @@ class Compiled:
             members = [
                 n
                 for n in self.graph.order
-                if level[n] == stage and n.op.kind != "input" and (n.op is not CONST or n in outputs)
+                if level[n] == stage
+                and n.op.kind != "input"
+                and (n.op is not CONST or n in outputs)
             ]
             if stage % 2:
                 for node in members:
