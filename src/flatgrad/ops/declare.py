@@ -303,6 +303,13 @@ def elementwise(
                     if compute is a.dtype:
                         y = make(op, (a, const(other, compute)), (), a.shape, result)
                         return y if out is None else into(name, y, out)
+            elif type(input) in NUMBERS and isinstance(other, Tensor):
+                b = node_of(other)
+                if b.dtype.category >= (2 if type(input) is float else 1):
+                    compute, result = elementwise_dtypes(name, rule, b.dtype)
+                    if compute is b.dtype:
+                        y = make(op, (const(input, compute), b), (), b.shape, result)
+                        return y if out is None else into(name, y, out)
             elif isinstance(other, Tensor) and isinstance(input, Tensor):
                 a, b = node_of(input), node_of(other)
                 if a.dtype is b.dtype:
