@@ -10,12 +10,18 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.graph.modes import modes
+from support.deadline import time_is_up
 
 SEED = 20240917
 
 # The user's own cache is neither read nor filled.
 _cache_directory = tempfile.TemporaryDirectory(prefix="flatgrad-tests-")
 os.environ["FLATGRAD_CACHE_DIR"] = _cache_directory.name
+
+
+def pytest_runtest_setup(item) -> None:
+    if item.get_closest_marker("slow") and time_is_up():
+        pytest.skip("time is up (FLATGRAD_SLOW_SECONDS)")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import derived
 import flatgrad as fg
 from flatgrad.graph.op import PUBLIC
+from support.deadline import time_is_up
 
 torch = pytest.importorskip("torch")
 
@@ -255,11 +256,16 @@ def test_compiled_program(data):
 def test_two_thousand_graphs():
     """Every seed is a graph; a failure names its seed. One in eight is compiled as well."""
     count = int(os.environ.get("FLATGRAD_FUZZ_GRAPHS", "2000"))
-    compared, failures = 0, []
+    compared, done, failures = 0, 0, []
     for seed in range(count):
+        if time_is_up():
+            break
+        done += 1
         try:
             compared += check_graph(*random_graph(Seeded(seed)), compiled=seed % 8 == 0)
         except AssertionError as error:
             failures.append(f"seed {seed}: {error}")
-    assert not failures, f"{len(failures)} of {count} graphs differ\n" + "\n".join(failures[:10])
-    assert compared >= 0.8 * count
+    assert not failures, f"{len(failures)} of {done} graphs differ\n" + "\n".join(failures[:10])
+    assert compared >= 0.8 * done
+    if done < count:
+        pytest.skip(f"time is up (FLATGRAD_SLOW_SECONDS): the first {done} of {count} graphs agree")

@@ -9,6 +9,7 @@ import pytest
 from flatgrad.emit.mathlib import FUNCTIONS, expand
 from flatgrad.graph import dtypes
 from flatgrad.lower import ir
+from support.deadline import time_is_up
 from support.evaluate_expr import evaluate, in_order
 from support.ulps import REFERENCES, SPECIAL, errors_32, errors_64, exact, pairs, points
 
@@ -199,8 +200,14 @@ def test_every_float32(name):
     """All 2**32 floats, in chunks."""
     e = expression(name, dtypes.float32)
     step = 1 << 22
-    worst = 0.0
-    for start in range(0, 1 << 32, step):
+    worst, seen = 0.0, 0
+    chunks = np.arange(0, 1 << 32, step)
+    # In an order that reaches every exponent early, should time run out.
+    for start in np.random.default_rng(0).permutation(chunks):
+        if time_is_up():
+            break
+        seen += step
+        start = int(start)
         x = np.arange(start, start + step, dtype=np.uint32).view(np.float32)
         with np.errstate(all="ignore"):
             wanted = REFERENCES[name].double(x.astype(np.float64))
@@ -208,3 +215,5 @@ def test_every_float32(name):
             worst, errors_32(evaluate(e, x=x), wanted, FUNCTIONS[name].absolute_below).max()
         )
     assert worst <= FUNCTIONS[name].ulp[0]
+    if seen < 1 << 32:
+        pytest.skip(f"time is up (FLATGRAD_SLOW_SECONDS): {seen} floats are right")
