@@ -19,6 +19,11 @@ _cache_directory = tempfile.TemporaryDirectory(prefix="flatgrad-tests-")
 os.environ["FLATGRAD_CACHE_DIR"] = _cache_directory.name
 
 
+def pytest_collection_modifyitems(items) -> None:
+    # All 2**32 floats of all functions take hours: last, should the time be limited.
+    items.sort(key=lambda item: "test_every_float32" in item.nodeid)
+
+
 def pytest_runtest_setup(item) -> None:
     if item.get_closest_marker("slow") and time_is_up():
         pytest.skip("time is up (FLATGRAD_SLOW_SECONDS)")
