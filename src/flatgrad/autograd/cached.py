@@ -116,6 +116,9 @@ def cached_pullback(survey: Survey, roots, seeds, wanted, *, keep: bool) -> list
     ends = tuple([index[n] for n in roots])
     given = tuple([s is None for s in seeds])
     key = (tuple(survey.key), ends, given, targets)
+    last = _latest.pair
+    if last is not None and last[0] == key:  # a loop: comparing is cheaper than hashing
+        return _record(last[1], survey.nodes, seeds, keep)
     try:
         with _lock:
             plan = _plans.get(key)
@@ -126,7 +129,17 @@ def cached_pullback(survey: Survey, roots, seeds, wanted, *, keep: bool) -> list
     else:
         if plan is None:
             plan = _new_plan(key, survey, roots, seeds, wanted)
+        _latest.pair = key, plan
     return _record(plan, survey.nodes, seeds, keep)
+
+
+class _Latest(threading.local):
+    """The last key and plan of each thread."""
+
+    pair: tuple | None = None
+
+
+_latest = _Latest()
 
 
 def _new_plan(key: tuple, survey: Survey, roots, seeds, wanted) -> Plan:
