@@ -38,8 +38,7 @@ class Plan:
         extra = graph.inputs[len(holes) :]
         self._captured = [n.value for n, h in zip(captured, extra, strict=True) if h in used]
         graph.inputs = tuple(h for h in graph.inputs if h in used)
-        widths = [None if n.op.outputs == 1 else len(n.shape) for n in outputs]
-        self._widths = widths if any(w is not None for w in widths) else None
+        self._places = _places(outputs)
         self._constants = {n: n.value for n in graph.order if n.op is CONST}
         self._seen = numbers
         self.graph = graph
@@ -71,13 +70,23 @@ class Plan:
 
     def grouped(self, made: list) -> list:
         """The values of each wanted node; those of a call are a tuple."""
-        if self._widths is None:
+        if self._places is None:
             return made
-        values = iter(made)
-        return [
-            next(values) if n is None else tuple(next(values) for _ in range(n))
-            for n in self._widths
-        ]
+        return [made[at] if type(at) is int else tuple(made[at]) for at in self._places]
+
+
+def _places(outputs) -> list | None:
+    """Where the values of each wanted node are among all results; None if one each."""
+    places: list = []
+    at = 0
+    for node in outputs:
+        if node.op.outputs == 1:
+            places.append(at)
+            at += 1
+        else:
+            places.append(slice(at, at + len(node.shape)))
+            at += len(node.shape)
+    return places if at != len(outputs) or any(type(p) is slice for p in places) else None
 
 
 def differing(before: list[Node], now: list[Node]) -> set[int]:
