@@ -12,7 +12,7 @@ from .ir import Axis, Buffer, Expr
 from .nest import Nest, fresh
 from .pull import Pull, flat_index, index_of
 
-# Multiply-adds from which a BLAS call beats loops (measured: benchmarks/bench_forward.py).
+# Multiply-adds from which a BLAS call beats loops (measured: benchmarks/suite/bench_forward.py).
 BLAS_WORK = 16 * 1024
 
 

@@ -21,7 +21,7 @@ from .plan import Plan, differing
 MODES = ("auto", "always", "never")
 
 # Seconds that compiling takes: a constant and a part for each node (measured:
-# benchmarks/bench_compile.py), and what a process pays once to import Numba.
+# benchmarks/suite/bench_compile.py), and what a process pays once to import Numba.
 COMPILE_START = 0.12
 COMPILE_NODE = 0.003
 NUMBA_START = 0.7
