@@ -355,8 +355,7 @@ def record(op: Op, inputs: tuple, attrs: tuple = ()) -> Tensor:
 
 def make(op: Op, nodes: tuple, attrs: tuple, shape, dtype) -> Tensor:
     """`record` for a caller that has inferred shape and dtype itself."""
-    requires = False
-    depth = 0
+    requires, depth = False, 0
     for node in nodes:
         if node.value is None and node.depth > depth:
             depth = node.depth
