@@ -84,6 +84,13 @@ def test_random_expressions_keep_their_value(seed):
         assert low <= value <= high
 
 
+def test_a_remainder_by_a_value_of_the_data_stays():
+    i, n = axis(12), ir.var("n")
+    e = (i // n) * n + i % n  # i, but n may be 0
+    assert evaluate(e, {i: 11, n: 4}) == 11
+    assert i % n in linear(e)[0]
+
+
 def test_division_is_seen():
     i = axis(12)
     assert has_division(i // 5)

@@ -14,6 +14,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import dtypes
 from ..graph.dtypes import DType, as_dtype
 from ..graph.node import SHARED, leaf
+from ..graph.shapes import addressable
 from ..ops.declare import cast
 from ..ops.movement import dims_argument
 from ..tensor import Tensor, late, method, wrap
@@ -251,7 +252,7 @@ def _sizes(name: str, size: tuple) -> tuple[int, ...]:
     sizes = dims_argument(name, size)
     if any(s < 0 for s in sizes):
         raise ShapeError(f"{name}: sizes must not be negative, got {sizes}")
-    return sizes
+    return addressable(name, sizes)
 
 
 def _float_or(dtype) -> DType:
@@ -484,6 +485,7 @@ def arange(
     if dtype is None:
         dtype = dtypes.int64 if integral else dtypes.get_default_dtype()
     size = -((start - end) // step) if integral else math.ceil((end - start) / step)
+    addressable("arange", (size,))
     index = np.arange(size, dtype=np.int64 if integral else np.float64)
     return make_leaf("arange", (start + step * index).astype(as_dtype(dtype).np), requires_grad)
 
@@ -494,6 +496,7 @@ def _linspace(name: str, start, end, steps) -> np.ndarray:
     (steps,) = dims_argument(name, (steps,))
     if steps < 0:
         raise ArgumentError(f"{name}: number of steps must be non-negative, got {steps}")
+    addressable(name, (steps,))
     if steps == 1:
         return np.array([start], np.float64)
     step = (end - start) / (steps - 1) if steps else 0.0

@@ -16,6 +16,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import dtypes
 from ..graph.dtypes import DType, as_dtype
 from ..graph.node import leaf
+from ..graph.shapes import addressable
 from ..ops.movement import dims_argument
 from ..tensor import Tensor, assign, method, wrap
 from .construct import make_leaf
@@ -215,7 +216,7 @@ def _shape(name: str, size: tuple) -> tuple[int, ...]:
     shape = dims_argument(name, size)
     if any(s < 0 for s in shape):
         raise ShapeError(f"{name}: sizes must not be negative, got {shape}")
-    return shape
+    return addressable(name, shape)
 
 
 def rand(*size, generator=None, dtype=None, device=None, requires_grad: bool = False) -> Tensor:

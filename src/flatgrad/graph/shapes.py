@@ -7,11 +7,28 @@ from math import prod
 
 from ..errors import ArgumentError, IndexingError, ShapeError
 
-__all__ = ["broadcast", "normal_dim", "normal_dims", "numel", "row_major_strides"]
+__all__ = ["addressable", "broadcast", "normal_dim", "normal_dims", "numel", "row_major_strides"]
 
 
 def numel(shape) -> int:
     return prod(shape)
+
+
+def addressable(name: str, shape: tuple) -> tuple[int, ...]:
+    """`shape`, whose elements can be numbered in 64 bits however wide they are.
+
+    Raises
+    ------
+    ShapeError
+        If they cannot; it is raised before anything is allocated or recorded.
+    """
+    # NumPy multiplies the sizes that are not 0, even in an array that has no elements.
+    if prod(size for size in shape if size) >> 59:
+        raise ShapeError(
+            f"{name}: a tensor must have fewer than 2**59 elements, got shape {tuple(shape)}; "
+            "reduce the sizes"
+        )
+    return shape
 
 
 def broadcast(name: str, *shapes) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ def values_of(name: str, value) -> np.ndarray:
 
 
 def _made(array: np.ndarray) -> Tensor:
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     return wrap(leaf(array, dtypes.as_dtype(array.dtype)))
 
 

@@ -332,6 +332,12 @@ def tensordot(a: Tensor, b: Tensor, dims=2) -> Tensor:
     dims_b = [normal_dim("tensordot", d, tb.ndim) for d in lists[1]]
     if len(set(dims_a)) < len(dims_a) or len(set(dims_b)) < len(dims_b):
         raise ArgumentError(f"tensordot: a dim appears twice in {dims!r}")
+    for i, j in zip(dims_a, dims_b, strict=True):
+        # As in PyTorch a contracted dimension of size 1 goes with any size: the other is summed.
+        if ta.shape[i] == 1 != tb.shape[j]:
+            tb = reduce_sum(tb, (j,), True)
+        elif tb.shape[j] == 1 != ta.shape[i]:
+            ta = reduce_sum(ta, (i,), True)
     spec_b = [ta.ndim + k for k in range(tb.ndim)]
     for i, j in zip(dims_a, dims_b, strict=True):
         if ta.shape[i] != tb.shape[j]:
@@ -445,6 +451,13 @@ def _chain_matmul_samples(rng):
 @composite(methods=(), samples=_chain_matmul_samples)
 def chain_matmul(*matrices) -> Tensor:
     """The product of matrices in the cheapest order, see ``linalg.multi_dot``."""
+    for k, matrix in enumerate(matrices):
+        shape = tuple(tensor_of("chain_matmul", matrix, k).shape)
+        if len(shape) != 2:
+            raise ShapeError(
+                f"chain_matmul: tensor {k} must have 2 dimensions, got shape {shape}; "
+                "linalg.multi_dot takes vectors at the ends"
+            )
     return multi_dot(matrices)
 
 

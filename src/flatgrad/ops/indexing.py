@@ -220,6 +220,8 @@ INDEX_PUT = primitive(
 
 def index_put_of(base: Tensor, source: Tensor, indices, dims: tuple, accumulate: bool) -> Tensor:
     """`base` with `source` (of INDEX's result shape) written or added at `indices` of `dims`."""
+    if type(accumulate) is not bool:
+        raise ArgumentError(f"index_put: accumulate must be a bool, got {accumulate!r}")
     return record(INDEX_PUT, (base, source, *indices), (dims, accumulate))
 
 
@@ -427,6 +429,8 @@ def take_along_dim(input: Tensor, indices, dim: int | None = None, *, out=None) 
     """``gather`` whose index and input broadcast against each other; without `dim`, both flattened."""
     x, index = tensor_of("take_along_dim", input), tensor_of("take_along_dim", indices, 1)
     if dim is None:
+        if node_of(index).value is not None:
+            check_range("take_along_dim", node_of(index).value, 0, numel(node_of(x).shape), 0)
         return gather(reshape(x, (-1,)), 0, reshape(index, (-1,)), out=out)
     dim = normal_dim("take_along_dim", dim, x.ndim)
     have, want = list(node_of(index).shape), list(node_of(x).shape)

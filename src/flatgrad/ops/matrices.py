@@ -235,7 +235,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and node_of(b).shape == node_of(a).shape[:-1])
     if vector:
         b = b.reshape(*b.shape, 1)
-    _need_rows("linalg.solve", a, b, left or vector)
+    _need_rows("linalg.solve", a, b, left)
     if not left and not vector:
         return swap(solve(swap(a), swap(b)))
     x = record(SOLVE, _batched("linalg.solve", a, b))

@@ -164,13 +164,13 @@ def norm(A: Tensor, ord=None, dim=None, keepdim: bool = False, *, dtype=None) ->
     if ord is None:
         return vector_norm(x, 2, dim, keepdim, dtype=dtype)
     pair = isinstance(dim, (tuple, list)) and len(dim) == 2
-    if pair or (dim is None and x.ndim == 2) or isinstance(ord, str):
-        return matrix_norm(x, ord, dim if pair else (-2, -1), keepdim, dtype=dtype)
     if dim is None and x.ndim not in (1, 2):
         raise ShapeError(
             "linalg.norm: with ord and no dim, 1 or 2 dimensions are required, got shape "
             f"{tuple(x.shape)}; give dim"
         )
+    if pair or (dim is None and x.ndim == 2) or isinstance(ord, str):
+        return matrix_norm(x, ord, dim if pair else (-2, -1), keepdim, dtype=dtype)
     return vector_norm(x, ord, dim, keepdim, dtype=dtype)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.op import REGISTRY, BadCall, Op, Sample
-from ..graph.shapes import broadcast, normal_dim, numel, row_major_strides
+from ..graph.shapes import addressable, broadcast, normal_dim, numel, row_major_strides
 from ..tensor import ALIAS, DETACH, Tensor, node_of, record, record_view, root_of
 from .declare import cast, composite, linear, primitive, tensor_of
 
@@ -308,7 +308,7 @@ def expand(input: Tensor, *sizes) -> Tensor:
                 "only dimensions of size 1 can be expanded"
             )
         full.append(size)
-    full = tuple(full)
+    full = addressable("expand", tuple(full))
     if full == have:
         return record_view(ALIAS, input, ())
     return record_view(EXPAND, input, (full,))

@@ -369,6 +369,11 @@ def _panels(name: str, y, x, dx, dim):
     if dx is not None:
         raise ArgumentError(f"{name}: give x or dx, not both")
     x = tensor_of(name, x, 1)
+    if x.ndim > y.ndim:  # PyTorch and NumPy disagree on which of x's dimensions is meant
+        raise ShapeError(
+            f"{name}: x must not have more dimensions than y, got shapes {tuple(x.shape)} and "
+            f"{tuple(y.shape)}; expand y to the shape of x"
+        )
     if x.ndim == 1 and y.ndim > 1:
         from .movement import reshape
 
@@ -390,6 +395,7 @@ def _trapezoid_samples(rng):
 
 def _trapezoid_errors():
     yield BadCall((np.ones((2, 3)), np.ones(4)), ShapeError, "one x for each y")
+    yield BadCall((np.ones(2), np.ones((3, 2))), ShapeError, "more dimensions than y")
     yield BadCall((np.ones(()),), ShapeError, "1 dimension")
 
 

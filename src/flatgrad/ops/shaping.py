@@ -7,13 +7,13 @@ import numpy as np
 from ..errors import ArgumentError, IndexingError, ShapeError
 from ..graph.node import const
 from ..graph.op import BadCall, Sample
-from ..graph.shapes import normal_dim, normal_dims, numel
+from ..graph.shapes import addressable, normal_dim, normal_dims, numel
 from ..tensor import ALIAS, Tensor, node_of, record, wrap
 from .creation import iota
 from .declare import composite, tensor_of
 from .joining import reversed_along
 from .movement import DIAGONAL, EXPAND, PERMUTE, RESHAPE, dims_argument, rolled, view_scatter
-from .views import diagonal_dims, index_argument
+from .views import diagonal_dims, diagonal_offset, index_argument
 
 # -- order ----------------------------------------------------------------------------------------
 
@@ -31,10 +31,12 @@ def _flip_errors():
 
 
 @composite(samples=_flip_samples, errors=_flip_errors, numpy=(np.flip,))
-def flip(input: Tensor, *dims) -> Tensor:
+def flip(input: Tensor, *axes, dims=None) -> Tensor:
     """The elements in reversed order along `dims`."""
     t = tensor_of("flip", input)
-    dims = dims_argument("flip", dims)
+    if axes and dims is not None:
+        raise ArgumentError("flip: dims was given twice, by position and by name; give it once")
+    dims = dims_argument("flip", axes if dims is None else (dims,))
     return reversed_along(t, normal_dims("flip", dims, t.ndim) if dims else ())
 
 
@@ -214,7 +216,8 @@ def diag(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tens
         return written("diag", diag_embed(t, diagonal), out)
     if t.ndim != 2:
         raise ShapeError(f"diag: a tensor of 1 or 2 dimensions is required, got {t.ndim}")
-    return written("diag", record(DIAGONAL, (t,), (diagonal, 0, 1)), out)
+    offset = diagonal_offset("diag", diagonal, *node_of(t).shape)
+    return written("diag", record(DIAGONAL, (t,), (offset, 0, 1)), out)
 
 
 @composite(
@@ -240,9 +243,9 @@ def _repeat_samples(rng):
 def repeated(t: Tensor, counts: tuple) -> Tensor:
     """`t` repeated `counts` times along each dimension; leading dimensions may be new."""
     shape = (1,) * (len(counts) - t.ndim) + node_of(t).shape
+    final = addressable("repeat", tuple(c * s for c, s in zip(counts, shape, strict=True)))
     inner = tuple(k for s in shape for k in (1, s))
     outer = tuple(k for c, s in zip(counts, shape, strict=True) for k in (c, s))
-    final = tuple(c * s for c, s in zip(counts, shape, strict=True))
     t = record(RESHAPE, (t,), (inner,))
     return record(RESHAPE, (record(EXPAND, (t,), (outer,)),), (final,))
 
@@ -321,6 +324,7 @@ def repeat_interleave(
         count = int(counts.reshape(-1)[0])
         wide = (*shape[: dim + 1], count, *shape[dim + 1 :])
         final = (*shape[:dim], shape[dim] * count, *shape[dim + 1 :])
+        addressable("repeat_interleave", final)
         one = record(RESHAPE, (t,), ((*shape[: dim + 1], 1, *shape[dim + 1 :]),))
         return record(RESHAPE, (record(EXPAND, (one,), (wide,)),), (final,))
     if counts.shape != (shape[dim],):

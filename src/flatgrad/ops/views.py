@@ -471,6 +471,11 @@ def diagonal_dims(name: str, rank: int, dim1, dim2) -> tuple[int, int]:
     return first, second
 
 
+def diagonal_offset(name: str, offset, rows: int, columns: int) -> int:
+    """`offset`, or where it is outside of the matrix the nearest one that is."""
+    return max(-rows, min(index_argument(name, offset, "offset"), columns))
+
+
 def _diagonal_errors():
     yield BadCall((np.ones((2, 3)), 0, 1, 1), ArgumentError, "must differ")
     yield BadCall((np.ones(3),), IndexingError, "out of range")
@@ -481,7 +486,8 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     """The diagonal of dims `dim1` and `dim2`, `offset` columns to the right. A view; last dimension."""
     input = tensor_of("diagonal", input)
     dims = diagonal_dims("diagonal", input.ndim, dim1, dim2)
-    return record_view(DIAGONAL, input, (index_argument("diagonal", offset, "offset"), *dims))
+    rows, columns = (node_of(input).shape[d] for d in dims)
+    return record_view(DIAGONAL, input, (diagonal_offset("diagonal", offset, rows, columns), *dims))
 
 
 @method()
@@ -507,7 +513,7 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
         return (
             record_view(RESHAPE, self, ((size,),)) if size else part(reshape(self, (1,)), 0, 0, 0)
         )
-    return record_view(UNFOLD, self, (dim, size, step))
+    return record_view(UNFOLD, self, (dim, size, min(step, have + 1)))  # further on is no window
 
 
 # -- copies, detached tensors ---------------------------------------------------------------------
