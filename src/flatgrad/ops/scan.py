@@ -374,7 +374,7 @@ def _panels(name: str, y, x, dx, dim):
             f"{name}: x must not have more dimensions than y, got shapes {tuple(x.shape)} and "
             f"{tuple(y.shape)}; expand y to the shape of x"
         )
-    if x.ndim == 1 and y.ndim > 1:
+    if x.ndim == 1:
         from .movement import reshape
 
         if node_of(x).shape[0] != node_of(y).shape[dim]:

@@ -309,6 +309,11 @@ def _index_put_errors():
     yield BadCall((x, (at,), np.ones(2)), ShapeError, "shape")
 
 
+def is_position(t: Tensor) -> bool:
+    """Whether an index is one integer."""
+    return not t.ndim and t.dtype is not dtypes.bool_
+
+
 @composite(samples=_index_put_samples, errors=_index_put_errors, inplace=True)
 def index_put(input: Tensor, indices: tuple, values, accumulate: bool = False) -> Tensor:
     """A copy of `input` with `values` written (or added) at ``input[indices]``."""
@@ -319,7 +324,9 @@ def index_put(input: Tensor, indices: tuple, values, accumulate: bool = False) -
             "index_put: Index put requires the source and destination dtypes match, got "
             f"{x.dtype!r} for the destination and {values.dtype!r} for the source"
         )
-    view, advanced = _basic(x, _parts(tuple(indices), x.ndim))
+    # A 0-d index would select: as a vector it says where, and all of the input is kept.
+    at = [i.reshape(1) if isinstance(i, Tensor) and is_position(i) else i for i in indices]
+    view, advanced = _basic(x, _parts(tuple(at), x.ndim))
     if not advanced:
         raise IndexingError("index_put: at least one index tensor is required")
     dims, found = _indices(advanced)
