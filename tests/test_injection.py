@@ -20,6 +20,13 @@ CASES = [
 CASES = [p for p in CASES if p.name not in derived.FLAT]
 
 
+def forget() -> None:
+    """Empty every cache of traced pullbacks."""
+    cached._plans.clear()
+    cached._families.clear()
+    cached._latest.pair = None
+
+
 @contextlib.contextmanager
 def rule(op, pullback):
     """`op` with another pullback; a record is frozen, so this is by force.
@@ -28,12 +35,12 @@ def rule(op, pullback):
     """
     right = op.pullback
     object.__setattr__(op, "pullback", pullback)
-    cached._plans.clear()
+    forget()
     try:
         yield
     finally:
         object.__setattr__(op, "pullback", right)
-        cached._plans.clear()
+        forget()
 
 
 def over_every_rule(test):
