@@ -111,6 +111,7 @@ class Tensor:
     _node: Node
     _base: Tensor | None = None  # of a view: the tensor that owns the memory
     _path: tuple = ()  # of a view: ((op, attrs, grad mode), ...) from the base
+    _several: str | None = None  # of a view: the function of several views that it came from
     _seen = 0  # of a view: the base's number of writes that _node was made from
     _writes = 0
     _viewed = False  # whether a view of this tensor was ever made
@@ -199,6 +200,11 @@ class Tensor:
                 raise GradientError(
                     f"requires_grad_: only floating-point tensors can require gradients, got "
                     f"{node.dtype!r}; convert it first with .to(flatgrad.float32)"
+                )
+            if node.mark & INFERENCE and not modes.inference:
+                raise GradientError(
+                    "requires_grad_: Setting requires_grad=True on inference tensor outside "
+                    "InferenceMode is not allowed; call it on a clone()"
                 )
             fresh = variable(node) if node.value is None else leaf(node.value, node.dtype, True)
         else:
@@ -424,12 +430,21 @@ def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
             view._node.value, view._node.inputs = value, ()
     view._base = base
     view._path = (*t._path, (op, attrs, grad))
+    if t._several is not None:
+        view._several = t._several
     if t is not base:
         view._seen = t._seen
     else:
         base._viewed = True
         view._seen = node if base._node.mark & SHARED else base._writes
     return view
+
+
+def several(name: str, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """`views` of one tensor that `name` gives together: derivatives forbid to write to one of them."""
+    for view in views:
+        view._several = name
+    return views
 
 
 def record_outputs(op: Op, inputs: tuple, attrs: tuple = ()) -> tuple[Tensor, ...]:
@@ -575,6 +590,11 @@ def bind(t: Tensor, node: Node) -> None:
 
 def check_writable(name: str, t: Tensor, source: Tensor | None = None) -> None:
     """Raise PyTorch's error for an in-place operation that autograd cannot follow."""
+    if not modes.inference and root_of(t)._node.mark & INFERENCE:
+        raise GradientError(
+            f"{name}: Inplace update to inference tensor outside InferenceMode is not allowed; write "
+            "inside inference_mode(), or to a clone()"
+        )
     if not modes.grad:
         return
     base, node = root_of(t), node_of(t)
@@ -589,6 +609,12 @@ def check_writable(name: str, t: Tensor, source: Tensor | None = None) -> None:
             "do it under flatgrad.no_grad(), or on a clone()"
         )
     recorded = below or (source is not None and node_of(source).requires_grad)
+    if recorded and t._several is not None:
+        raise GradientError(
+            f"{name}: an output of {t._several} is a view and is being modified inplace. This view is "
+            "the output of a function that returns multiple views, which autograd cannot follow; "
+            "write to a clone() of it, or through indexing or narrow()"
+        )
     if recorded and not all(grad for _, _, grad in t._path[cut:]):
         raise GradientError(
             f"{name}: a view was created in no_grad mode and is being modified inplace with grad mode "
@@ -656,6 +682,8 @@ def _rebind(base: Tensor, node: Node) -> None:
         node.mark |= SHARED
     else:
         node = _kept(old, node)
+    if not old.mark & INFERENCE:
+        node.mark &= ~INFERENCE  # an ordinary tensor stays one when it is written in that mode
     if node.held or (node.op.kind in ("leaf", "const") and node.holder is not None):
         # Another tensor of the user's shows this node: keep the two apart.
         node = Node(ALIAS, (node,), (), node.shape, node.dtype, node.requires_grad, node.value)

@@ -89,7 +89,10 @@ def backward(
             if not t.is_leaf:
                 t.retain_grad()
     roots, seeds = _prepare("backward", tensors, _grads_of(grad_tensors, len(tensors)))
-    wanted = None if inputs is None else [node_of(t) for t in dict.fromkeys(inputs)]
+    wanted = None
+    if inputs is not None:
+        wanted = [node_of(t) for t in dict.fromkeys(inputs)]
+        wanted += _earlier(roots, inputs)
     retain = create_graph if retain_graph is None else retain_graph
     wanted, found = _differentiate(roots, seeds, wanted, retain, create_graph)
     demand(*roots)  # the loss, in the program of the gradients and not in one of its own
@@ -179,7 +182,9 @@ def grad(
     else:
         roots, seeds = _prepare("grad", outputs, given)
         wanted = [node_of(t) for t in inputs]
-        _, results = _differentiate(roots, seeds, wanted, retain, create_graph)
+        earlier = _earlier(roots, inputs)
+        _, results = _differentiate(roots, seeds, [*wanted, *earlier], retain, create_graph)
+        results = _joined(inputs, results, earlier)
     return tuple(
         _unused(t, k, g, allow_unused, materialize_grads)
         for k, (t, g) in enumerate(zip(inputs, results, strict=True))
@@ -279,6 +284,35 @@ def _prepare(name: str, tensors, grads) -> tuple[list[Node], list[Node | None]]:
             seeds.append(node_of(g if g.dtype is root.dtype else cast(g, root.dtype)))
         roots.append(root)
     return roots, seeds
+
+
+def _earlier(roots, inputs) -> dict[Node, Tensor]:
+    """The leaves below `roots` that an input showed when they were recorded, before it was written.
+
+    A leaf updated under ``no_grad`` shows another node from then on, and is the same variable still.
+    """
+    written = [t for t in inputs if t._writes and t._node.op is LEAF]
+    if not written:
+        return {}
+    mine = {id(t) for t in written}
+    now = {t._node for t in written}
+    found = {}
+    for node in differentiable_order(roots):
+        if node.op is LEAF and node not in now and node.holder is not None:
+            holder = node.holder()
+            if id(holder) in mine:
+                found[node] = holder
+    return found
+
+
+def _joined(inputs, results, earlier: dict[Node, Tensor]) -> list:
+    """One gradient an input: those of the leaves it showed before are added to its own."""
+    joined = list(results[: len(inputs)])
+    for holder, g in zip(earlier.values(), results[len(inputs) :], strict=True):
+        for k, t in enumerate(inputs):
+            if t is holder and g is not None:
+                joined[k] = g if joined[k] is None else joined[k] + g
+    return joined
 
 
 def _no_history(name: str, position: int, root: Node) -> GradientError:

@@ -332,12 +332,14 @@ def tensordot(a: Tensor, b: Tensor, dims=2) -> Tensor:
     dims_b = [normal_dim("tensordot", d, tb.ndim) for d in lists[1]]
     if len(set(dims_a)) < len(dims_a) or len(set(dims_b)) < len(dims_b):
         raise ArgumentError(f"tensordot: a dim appears twice in {dims!r}")
+    from .views import unsqueeze
+
     for i, j in zip(dims_a, dims_b, strict=True):
         # As in PyTorch a contracted dimension of size 1 goes with any size: the other is summed.
         if ta.shape[i] == 1 != tb.shape[j]:
-            tb = reduce_sum(tb, (j,), True)
+            tb = unsqueeze(reduce_sum(tb, (j,)), j)
         elif tb.shape[j] == 1 != ta.shape[i]:
-            ta = reduce_sum(ta, (i,), True)
+            ta = unsqueeze(reduce_sum(ta, (i,)), i)
     spec_b = [ta.ndim + k for k in range(tb.ndim)]
     for i, j in zip(dims_a, dims_b, strict=True):
         if ta.shape[i] != tb.shape[j]:

@@ -12,7 +12,7 @@ from ..errors import ArgumentError, IndexingError, ShapeError
 from ..graph.dtypes import promote_types
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import normal_dim
-from ..tensor import ALIAS, Tensor, node_of, record
+from ..tensor import ALIAS, Tensor, node_of, record, several
 from .declare import alias, cast, composite, linear, primitive, tensor_of
 from .movement import SLICE, dims_argument, reshape
 from .scalars import written
@@ -280,7 +280,7 @@ def split(tensor: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor,
             f"split: sizes must sum exactly to {size}, the input's size at dim {dim}; "
             f"{tuple(sizes)} sum to {sum(sizes)}"
         )
-    return _cut_at(t, dim, sizes)
+    return several("split", _cut_at(t, dim, sizes))
 
 
 def _cut_at(t: Tensor, dim: int, sizes) -> tuple[Tensor, ...]:
@@ -314,7 +314,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         raise ArgumentError(f"chunk: `chunks` must be greater than 0, got {chunks}")
     each = -(-size // chunks)
     if not each:
-        return tuple(part(t, dim, 0, 0) for _ in range(chunks))
+        return several("chunk", tuple(part(t, dim, 0, 0) for _ in range(chunks)))
     return split(t, each, dim)
 
 

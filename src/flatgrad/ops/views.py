@@ -11,7 +11,18 @@ from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, normal_dim, normal_dims, numel, row_major_strides
-from ..tensor import ALIAS, DETACH, Tensor, bind, method, node_of, record, record_view, reshow
+from ..tensor import (
+    ALIAS,
+    DETACH,
+    Tensor,
+    bind,
+    method,
+    node_of,
+    record,
+    record_view,
+    reshow,
+    several,
+)
 from .declare import alias, composite, tensor_of
 from .movement import (
     DIAGONAL,
@@ -451,7 +462,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     input = tensor_of("unbind", input)
     at_least_1d("unbind", input)
     dim = normal_dim("unbind", dim, input.ndim)
-    return tuple(picked(input, dim, k) for k in range(node_of(input).shape[dim]))
+    return several("unbind", tuple(picked(input, dim, k) for k in range(node_of(input).shape[dim])))
 
 
 def _diagonal_samples(rng):
