@@ -21,6 +21,7 @@ PACKAGE = ROOT / "src" / "flatgrad"
 LAYERS = [
     {"errors", "graph"},
     {"tensor"},
+    {"writing"},
     {"ops"},
     {"transform"},
     {"lower"},

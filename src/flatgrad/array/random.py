@@ -18,7 +18,8 @@ from ..graph.dtypes import DType, as_dtype
 from ..graph.node import leaf
 from ..graph.shapes import addressable
 from ..ops.movement import dims_argument
-from ..tensor import Tensor, assign, method, wrap
+from ..tensor import Tensor, method, wrap
+from ..writing import assign
 from .construct import make_leaf
 from .convert import value_of
 from .values import check_device

@@ -14,7 +14,8 @@ from ..autograd.modes import no_grad
 from ..errors import ArgumentError, ShapeError
 from ..graph.dtypes import as_dtype
 from ..graph.node import leaf
-from ..tensor import Tensor, assign, wrap
+from ..tensor import Tensor, wrap
+from ..writing import assign
 
 __all__ = [
     "calculate_gain",

@@ -9,7 +9,8 @@ from ..errors import ArgumentError
 from ..graph.dtypes import as_dtype, float32, float64
 from ..graph.node import leaf
 from ..optim.optimizer import clear_grads
-from ..tensor import Tensor, assign, bind, late, node_of, wrap
+from ..tensor import Tensor, bind, late, node_of, wrap
+from ..writing import assign
 from .parameter import Parameter
 
 _Keys = namedtuple("_Keys", ["missing_keys", "unexpected_keys"])

@@ -13,7 +13,8 @@ from ..graph.shapes import numel
 from ..ops.declare import cast
 from ..ops.joining import cat
 from ..ops.movement import reshape
-from ..tensor import Tensor, assign, node_of, wrap
+from ..tensor import Tensor, node_of, wrap
+from ..writing import assign
 
 __all__ = [
     "clip_grad_norm_",

@@ -504,7 +504,7 @@ def _reflected(self, other):
 
 
 def _inplace(self, other):
-    from ..tensor import assign
+    from ..writing import assign
     from .movement import fit_inplace
 
     return assign(

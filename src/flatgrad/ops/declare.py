@@ -19,7 +19,8 @@ from ..graph.modes import modes
 from ..graph.node import Node, const
 from ..graph.op import PUBLIC, BadCall, Op, Public, publish, register
 from ..graph.shapes import broadcast
-from ..tensor import ALIAS, Tensor, assign, bind, late, make, node_of, record, wrap
+from ..tensor import ALIAS, Tensor, bind, late, make, node_of, record, wrap
+from ..writing import assign
 
 NUMBERS = (int, float, bool)
 

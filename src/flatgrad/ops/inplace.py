@@ -8,7 +8,8 @@ from ..errors import ArgumentError, IndexingError, ShapeError
 from ..graph.node import const
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, normal_dim
-from ..tensor import Tensor, assign, method, node_of, overwrite, wrap
+from ..tensor import Tensor, method, node_of, wrap
+from ..writing import assign, overwrite
 from .declare import cast, composite, tensor_of
 from .indexing import scalar_value
 from .movement import DIAGONAL, SLICE, expand, reshape, view_scatter

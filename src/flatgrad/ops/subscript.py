@@ -14,18 +14,8 @@ from ..graph import dtypes
 from ..graph.node import const
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, numel
-from ..tensor import (
-    ALIAS,
-    Tensor,
-    assign,
-    late,
-    method,
-    node_of,
-    overwrite,
-    record,
-    record_view,
-    wrap,
-)
+from ..tensor import ALIAS, Tensor, late, method, node_of, record, record_view, wrap
+from ..writing import assign, overwrite
 from .declare import NUMBERS, cast, composite, tensor_of
 from .indexing import INDEX, check_range, expanded, index_leaf, index_put_of
 from .masking import positions

@@ -11,18 +11,8 @@ from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, normal_dim, normal_dims, numel, row_major_strides
-from ..tensor import (
-    ALIAS,
-    DETACH,
-    Tensor,
-    bind,
-    method,
-    node_of,
-    record,
-    record_view,
-    reshow,
-    several,
-)
+from ..tensor import ALIAS, DETACH, Tensor, bind, method, node_of, record, record_view, several
+from ..writing import reshow
 from .declare import alias, composite, tensor_of
 from .movement import (
     DIAGONAL,

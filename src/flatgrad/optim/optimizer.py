@@ -17,9 +17,10 @@ from ..autograd.modes import enable_grad, no_grad
 from ..errors import ArgumentError, GradientError
 from ..graph.dtypes import float32
 from ..graph.node import SHARED, leaf
-from ..tensor import Tensor, bind, late, node_of, show_array, snapshot
+from ..tensor import Tensor, bind, late, node_of, snapshot
 from ..transform.call import evaluated_call
 from ..transform.trace import trace
+from ..writing import show_array
 
 
 class _Required:
