@@ -105,7 +105,6 @@ REORDERED = {
 OPEN = frozenset(
     (
         "take_along_dim",
-        "index_fill",
         "pad",
         "linalg.pinv",
         "linalg.matrix_rank",

@@ -43,3 +43,10 @@ def test_random_programs(seed):
 @pytest.mark.parametrize("seed", range(100, 400))
 def test_many_random_programs(seed):
     agree(seed, steps=16)
+
+
+def test_signed_zeros_of_attributes_do_not_share_a_program():
+    with fg.set_compile("always"):
+        x = fg.ones(2, dtype=fg.float64)
+        signs = [np.signbit(fg.pad(x, (1, 0), value=v).numpy()[0]) for v in (0.0, -0.0, 0.0)]
+    assert signs == [False, True, False]

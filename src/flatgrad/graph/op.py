@@ -142,6 +142,22 @@ class Op:
         return (op_named, (self.name,))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Exact:
+    """A number as an attribute, equal only to what prints the same: 0.0 is not -0.0, 1 is not True.
+
+    Attributes are compared to find a known program, and ``==`` would give one of them the other's.
+    """
+
+    number: float | int | bool
+
+    def __eq__(self, other) -> bool:
+        return type(other) is Exact and repr(self.number) == repr(other.number)
+
+    def __hash__(self) -> int:
+        return hash(repr(self.number))
+
+
 REGISTRY: dict[str, Op] = {}
 PUBLIC: dict[str, Public] = {}
 

@@ -111,9 +111,9 @@ def _pad(pull, node, index):
                 inside = ok if inside is None else inside & ok
         at.append(ir.binary("min", ir.binary("max", k, 0), max(size - 1, 0)))
     if 0 in source.shape:
-        return ir.const(fill, node.dtype)
+        return ir.const(fill.number, node.dtype)
     value = pull.element(source, at)
-    return value if inside is None else ir.where(inside, value, ir.const(fill, node.dtype))
+    return value if inside is None else ir.where(inside, value, ir.const(fill.number, node.dtype))
 
 
 def _gather(pull, node, index):

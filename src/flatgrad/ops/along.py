@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import DTypeError, IndexingError, ShapeError
+from ..graph import dtypes
+from ..graph.node import const
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import normal_dim, numel
-from ..tensor import Tensor, node_of, record
+from ..tensor import Tensor, node_of, record, wrap
 from .declare import cast, composite, tensor_of
 from .indexing import INDEX, index_put_of, index_tensor, scalar_value
-from .movement import expand, reshape
+from .movement import reshape
 from .scalars import written
+from .selection import where
 
 # -- along one dimension --------------------------------------------------------------------------
 
@@ -106,8 +109,17 @@ def index_fill(input: Tensor, dim: int, index, value) -> Tensor:
     """A copy of `input` with the slices along `dim` that `index` names filled with `value`."""
     x, dim, at = _vector_index("index_fill", input, dim, index)
     value = scalar_value("index_fill", x, value)
-    want = (*node_of(x).shape[:dim], node_of(at).shape[0], *node_of(x).shape[dim + 1 :])
-    filled = index_put_of(x, expand(value, *want), [at], (dim,), False)
+    shape = node_of(x).shape
+    # By a mask, so that an index named twice counts once in the value's gradient.
+    named = index_put_of(
+        wrap(const(False, dtypes.bool_, (shape[dim],))),
+        wrap(const(True, dtypes.bool_, node_of(at).shape)),
+        [at],
+        (0,),
+        False,
+    )
+    along = tuple(-1 if k == dim else 1 for k in range(len(shape)))
+    filled = where(reshape(named, along), value, x)
     return reshape(filled, tuple(tensor_of("index_fill", input).shape))
 
 

@@ -1,7 +1,7 @@
 """Joining, cutting and padding: ``cat`` and ``pad`` are primitives, all else is made of them.
 
 CAT has kind "cat": attrs ``(dim,)``, inputs of one dtype. PAD has kind "pad": attrs ``(low, high, fill)``,
-how many elements of the number `fill` stand before and after those of each dimension.
+how many elements of the number `fill` (an ``Exact``) stand before and after those of each dimension.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, IndexingError, ShapeError
 from ..graph.dtypes import promote_types
-from ..graph.op import BadCall, Sample
+from ..graph.op import BadCall, Exact, Sample
 from ..graph.shapes import normal_dim
 from ..tensor import ALIAS, Tensor, node_of, record, several
 from .declare import alias, cast, composite, linear, primitive, tensor_of
@@ -394,7 +394,7 @@ def _padded_shape(shape, low, high):
 
 
 def _pad_numpy(x, low, high, fill):
-    out = np.full(_padded_shape(x.shape, low, high), fill, x.dtype)
+    out = np.full(_padded_shape(x.shape, low, high), fill.number, x.dtype)
     out[tuple(slice(a, a + s) for a, s in zip(low, x.shape, strict=True))] = x
     return out
 
@@ -413,7 +413,7 @@ PAD = primitive(
     numpy=_pad_numpy,
     pullback=lambda g, out, x, low, high, fill: (_inner(g, x, low),),
     pushforward=lambda ts, out, x, low, high, fill: linear(
-        ts, lambda t: record(PAD, (t,), (low, high, 0))
+        ts, lambda t: record(PAD, (t,), (low, high, Exact(0)))
     ),
     doc="`low` elements of the number `fill` before and `high` after those of each dimension.",
 )
@@ -485,7 +485,7 @@ def pad(input: Tensor, pad, mode: str = "constant", value=None) -> Tensor:
         return record(ALIAS, (t,))
     if mode == "constant":
         fill = t.dtype.np.type(0 if value is None else value).item()
-        return record(PAD, (t,), (tuple(low), tuple(high), fill))
+        return record(PAD, (t,), (tuple(low), tuple(high), Exact(fill)))
     for dim in range(t.ndim):
         if low[dim] or high[dim]:
             t = _extended(t, dim, low[dim], high[dim], mode)
