@@ -114,6 +114,11 @@ def some_write(rng, shape):
     return kind, write
 
 
+def new_sine(lib, t):
+    """A result of its own memory, row-major as all of ours are; PyTorch's would keep the strides of `t`."""
+    return t.clone(memory_format=torch.contiguous_format).sin() if lib is torch else t.sin()
+
+
 class Pair:
     """One tensor on both sides; `cut` if it is a detached view (or one of such)."""
 
@@ -183,7 +188,7 @@ def run_program(seed: int, steps: int, watch: bool):
         with fg.set_grad_enabled(not quiet), torch.set_grad_enabled(not quiet):
             if 0.4 <= what < 0.55:
                 log.append(f"{len(pool)} = sin({k})")
-                made = both(lambda lib, t: t.clone().sin() if lib is torch else t.sin(), p)
+                made = both(new_sine, p)
             elif what >= 0.55:
                 fitting = [j for j, q in enumerate(pool) if tuple(q.ours.shape) == shape and j != k]
                 j = fitting[rng.integers(len(fitting))] if fitting and rng.random() < 0.7 else None
