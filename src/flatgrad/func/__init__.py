@@ -1,0 +1,1 @@
+"""Functions that differentiate: compiled functions, transforms of functions, control flow."""
