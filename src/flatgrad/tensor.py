@@ -376,7 +376,7 @@ def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
     if node.mark & SHARED:
         node = snapshot(node)
     view = make(op, (node,), attrs, shape, dtype)
-    if node.value is not None and op.kind == "movement" and not node.requires_grad:
+    if node.value is not None and op.kind == "movement" and not (node.requires_grad or modes.forward):
         # A part of known values is known: batches cut from a data set at different places are
         # inputs of one program, rather than a program for each place.
         value = op.numpy(node.value, *attrs)

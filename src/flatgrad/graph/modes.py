@@ -13,6 +13,7 @@ class Modes(threading.local):
     anomaly = False
     watch = False  # anomaly or inference: recording takes notes on each node
     anomaly_nan = True
+    forward = False  # a forward derivative is under way: what is evaluated keeps its history
     pending = 0  # nodes recorded in this thread since its last evaluation
 
 

@@ -93,7 +93,11 @@ def flush(node: Node) -> None:
 
 
 def settle(node: Node, value) -> None:
-    """Store a value; a node that derivatives don't flow through lets its history go."""
+    """Store a value; a node that derivatives don't flow through lets its history go.
+
+    (Forward derivatives also flow through what was recorded under ``no_grad``.)
+    """
     node.value = value
     if not node.requires_grad or node.mark & FREED or node.op.kind == "leaf":
-        node.inputs = ()
+        if not modes.forward:
+            node.inputs = ()

@@ -11,8 +11,11 @@ from .trace import depends_on, quiet
 __all__ = ["differentiable_order", "pullback"]
 
 
-def differentiable_order(roots) -> list[Node]:
-    """The nodes that derivatives flow through from `roots`, each after its inputs. Iterative."""
+def differentiable_order(roots, since: int = 0) -> list[Node]:
+    """The nodes that derivatives flow through from `roots`, each after its inputs. Iterative.
+
+    Nodes numbered below `since` are listed and not followed.
+    """
     order: list[Node] = []
     seen: set[Node] = set()
     stack = [(r, False) for r in roots if r.requires_grad]
@@ -24,7 +27,8 @@ def differentiable_order(roots) -> list[Node]:
         if node in seen:
             continue
         seen.add(node)
-        if not node.op.differentiable or node.op.kind in ("leaf", "input"):
+        stops = node.seq < since or not node.op.differentiable
+        if stops or node.op.kind in ("leaf", "input"):
             order.append(node)
             continue
         stack.append((node, True))
@@ -42,7 +46,7 @@ def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def pullback(
-    outputs, inputs, cotangents, *, visit=None, check=None, saved=None, handles=None
+    outputs, inputs, cotangents, *, visit=None, check=None, saved=None, handles=None, since=0
 ) -> list[Tensor | None]:
     """Cotangents of `inputs` given those of `outputs`, as newly recorded graph.
 
@@ -59,6 +63,8 @@ def pullback(
         Filled with the nodes whose rule needed values of the forward pass.
     handles : dict, optional
         Tensors that the rules get in place of nodes (placeholders, while a pullback is traced).
+    since : int
+        Nodes numbered below it don't depend on the inputs: what an outer transform has recorded.
 
     Returns
     -------
@@ -71,8 +77,8 @@ def pullback(
         If a rule on the way needs values that an earlier backward has let go.
     """
     wanted = set(inputs)
-    order = differentiable_order(outputs)
-    reaching, through = _reaching(order, wanted)
+    order = differentiable_order(outputs, since)
+    reaching, through = _reaching(order, wanted, since)
     cots: dict[Node, Tensor | list] = {}
     for node, g in zip(outputs, cotangents, strict=True):
         if g is not None and node in reaching:
@@ -116,13 +122,13 @@ def freed_message(node: Node) -> str:
     )
 
 
-def _reaching(order, wanted) -> tuple[set[Node], set[Node]]:
+def _reaching(order, wanted, since: int) -> tuple[set[Node], set[Node]]:
     """The nodes that lead to a wanted one, and those of them whose rules must run."""
     reaching, through = set(), set()
     for node in order:
         if any(s in reaching for s in node.inputs) and node.op is not LEAF:
             through.add(node)
-        elif node.mark & FREED and not node.inputs and node not in wanted:
+        elif node.mark & FREED and not node.inputs and node not in wanted and node.seq >= since:
             through.add(node)  # its inputs are forgotten: they may have led there
         elif node not in wanted:
             continue

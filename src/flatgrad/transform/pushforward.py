@@ -19,7 +19,7 @@ from .trace import close, quiet, rebuild
 __all__ = ["pushforward"]
 
 
-def pushforward(outputs, inputs, tangents) -> list[Tensor | None]:
+def pushforward(outputs, inputs, tangents, since: int = 0) -> list[Tensor | None]:
     """Tangents of `outputs` given those of `inputs`, as newly recorded graph. Iterative.
 
     Parameters
@@ -27,6 +27,8 @@ def pushforward(outputs, inputs, tangents) -> list[Tensor | None]:
     outputs, inputs : sequence of Node
     tangents : sequence of (Tensor or None)
         One an input, of its shape and dtype; None is zero.
+    since : int
+        Nodes numbered below it don't depend on the inputs: what an outer transform has recorded.
 
     Returns
     -------
@@ -39,7 +41,11 @@ def pushforward(outputs, inputs, tangents) -> list[Tensor | None]:
             known[node] = t
     given = set(inputs)
     handles: dict[Node, Tensor] = {}
-    for node in toposort(outputs, stop=lambda n: n in given or n.op.kind in ("leaf", "input")):
+
+    def stops(node: Node) -> bool:
+        return node in given or node.seq < since or node.op.kind in ("leaf", "input")
+
+    for node in toposort(outputs, stop=stops):
         if node in given or not node.op.differentiable:
             continue
         if all(s not in known for s in node.inputs):
