@@ -14,6 +14,7 @@ __all__ = [
     "GradientError",
     "IndexingError",
     "LinAlgError",
+    "LoopError",
     "ShapeError",
     "UnsupportedError",
 ]
@@ -45,6 +46,10 @@ class GradientError(FlatgradError, RuntimeError):
 
 class LinAlgError(FlatgradError, RuntimeError, ValueError):
     """A decomposition failed on these values (singular, not positive definite, no convergence)."""
+
+
+class LoopError(FlatgradError, RuntimeError):
+    """A loop did not end within the bound or the memory it was given."""
 
 
 class UnsupportedError(FlatgradError, TypeError):

@@ -15,7 +15,7 @@ from ..tensor import Tensor, late, make, node_of, outputs_of, wrap
 from .pullback import pullback
 from .trace import close, quiet, rebuild, trace
 
-__all__ = ["CALL", "call", "inline", "trace"]
+__all__ = ["CALL", "call", "derived", "inline", "trace"]
 
 
 def _infer(nodes, graph: Graph):
@@ -34,7 +34,7 @@ def _run(arrays, graph: Graph) -> tuple:
 def _pullback(g, out, inputs, graph: Graph) -> tuple:
     wants = tuple([t._node.requires_grad for t in inputs])
     given = tuple([c is not None for c in g])
-    back, extra, reached = _derived(graph, _trace_pullback, wants, given)
+    back, extra, reached = derived(graph, _trace_pullback, wants, given)
     result: list[Tensor | None] = [None] * len(inputs)
     if reached:
         found = call(back, [*inputs, *[c for c in g if c is not None], *extra])
@@ -45,7 +45,7 @@ def _pullback(g, out, inputs, graph: Graph) -> tuple:
 
 def _pushforward(tangents, out, inputs, graph: Graph) -> tuple:
     given = tuple([t is not None for t in tangents])
-    forward, extra, reached = _derived(graph, _trace_pushforward, given, ())
+    forward, extra, reached = derived(graph, _trace_pushforward, given, ())
     result: list[Tensor | None] = [None] * len(graph.outputs)
     if reached:
         found = call(forward, [*inputs, *[t for t in tangents if t is not None], *extra])
@@ -103,7 +103,7 @@ _lock = threading.Lock()
 _derivatives: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def _derived(graph: Graph, make, *pattern):
+def derived(graph: Graph, make, *pattern):
     """``make(graph, *pattern)``, kept as long as `graph` lives."""
     with _lock:
         known = _derivatives.setdefault(graph, {})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from contextlib import contextmanager
 
 from ..graph.modes import modes
 from ..graph.node import CONST, Graph, Node, placeholder, toposort
-from ..tensor import node_of, wrap
+from ..tensor import DETACH, node_of, wrap
 
-__all__ = ["close", "depends_on", "quiet", "rebuild", "trace"]
+__all__ = ["close", "depends_on", "intern", "quiet", "rebuild", "settled", "trace"]
 
 
 @contextmanager
@@ -118,3 +120,52 @@ def close(inputs: list[Node], outputs: list[Node], name: str = "graph") -> tuple
         rebuild(copied, mapping, grad=any(n.requires_grad for n in order))
         outputs = [mapping[n] for n in outputs]
     return Graph((*inputs, *captured.values()), tuple(outputs), name), list(captured)
+
+
+def settled(graph: Graph) -> Graph:
+    """A user's traced function without marks of what requires grad.
+
+    Who calls a sub-graph decides what is differentiated. What the user recorded under ``no_grad`` is
+    cut by an explicit detach, so that no derivative ever flows through it.
+    """
+    inputs = [placeholder(k, n.shape, n.dtype) for k, n in enumerate(graph.inputs)]
+    mapping = dict(zip(graph.inputs, inputs, strict=True))
+    for node in graph.order:
+        rebuild((node,), mapping)
+        cut = node.inputs and node.op.differentiable and not node.requires_grad
+        if cut and node.op.outputs == 1 and any(s.requires_grad for s in node.inputs):
+            new = mapping[node]
+            if new.dtype.is_differentiable:
+                mapping[node] = Node(DETACH, (new,), (), new.shape, new.dtype)
+    return Graph(tuple(inputs), tuple([mapping[n] for n in graph.outputs]), graph.name)
+
+
+# -- graphs as values -----------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_interned: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+
+def intern(graph: Graph) -> Graph:
+    """The one graph of this structure: the same object for every (settled) graph that says the same.
+
+    Graphs are attributes of loops and branches, and attributes are compared to find a known program: a
+    loop whose body is traced at every call must not look new every time.
+    """
+    number: dict[Node, int] = {n: k for k, n in enumerate(graph.inputs)}
+    key: list = [tuple([(n.shape, n.dtype) for n in graph.inputs])]
+    for node in graph.order:
+        if node in number:
+            continue
+        number[node] = len(number)
+        if node.op is CONST:
+            key.append((repr(node.attrs[0]), type(node.attrs[0]), node.dtype, node.shape))
+        elif node.value is not None or (not node.inputs and node.op.kind in ("input", "leaf")):
+            key.append(node)  # an array: only itself is the same
+        else:
+            wiring = tuple([number[s] for s in node.inputs])
+            key.append((node.op, node.attrs, wiring, node.shape, node.dtype))
+    key.append(tuple([number[n] for n in graph.outputs]))
+    found = tuple(key)
+    with _lock:
+        return _interned.setdefault(found, graph)
