@@ -92,9 +92,9 @@ class Emitter:
     def _declare_variables(self, body) -> None:
         """One stack slot a Set variable, in the entry block (mem2reg makes registers of them)."""
         for s in body:
-            if isinstance(s, ir.For):
-                self._declare_variables(s.body)
-            elif isinstance(s, ir.Set) and s.name not in self.variables:
+            for inner in ir.bodies(s):
+                self._declare_variables(inner)
+            if isinstance(s, ir.Set) and s.name not in self.variables:
                 self.variables[s.name] = self.b.alloca(type_of(s.value.dtype), name=s.name)
 
     # -- statements ---------------------------------------------------------------------------
@@ -173,10 +173,13 @@ class Emitter:
     def for_(self, s: ir.For) -> None:
         b = self.b
         stop = L.Constant(I64, s.axis.extent) if s.stop is None else self.expr(s.stop)
-        before = b.block
         loop = self.function.append_basic_block("loop")
         done = self.function.append_basic_block("done")
-        b.branch(loop)
+        before = b.block
+        if s.stop is not None and value_range(s.stop)[0] < 1:
+            b.cbranch(b.icmp_signed(">", stop, L.Constant(I64, 0)), loop, done)
+        else:
+            b.branch(loop)
         b.position_at_end(loop)
         i = b.phi(I64, name=s.axis.name)
         i.add_incoming(L.Constant(I64, 0), before)
@@ -191,6 +194,33 @@ class Emitter:
             back.set_metadata("llvm.loop", LoopHint(self.module, INTERLEAVE))
         b.position_at_end(done)
         self.values[s.axis] = outer
+
+    def while_(self, s: ir.While) -> None:
+        b = self.b
+        test, body, done = (
+            self.function.append_basic_block(name) for name in ("test", "body", "done")
+        )
+        b.branch(test)
+        b.position_at_end(test)
+        self.body(s.before)
+        self.memo = {}
+        b.cbranch(self.expr(s.condition), body, done)
+        b.position_at_end(body)
+        self.body(s.body)
+        b.branch(test)
+        b.position_at_end(done)
+
+    def if_(self, s: ir.If) -> None:
+        b = self.b
+        then, other, done = (
+            self.function.append_basic_block(name) for name in ("then", "else", "done")
+        )
+        b.cbranch(self.expr(s.condition), then, other)
+        for block, inner in ((then, s.body), (other, s.orelse)):
+            b.position_at_end(block)
+            self.body(inner)
+            b.branch(done)
+        b.position_at_end(done)
 
     def check(self, s: ir.Check) -> None:
         b = self.b
@@ -425,6 +455,8 @@ STATEMENTS = {
     ir.Store: Emitter.store,
     ir.AccumStore: Emitter.accum_store,
     ir.For: Emitter.for_,
+    ir.While: Emitter.while_,
+    ir.If: Emitter.if_,
     ir.Check: Emitter.check,
     ir.Gemm: Emitter.gemm,
 }

@@ -78,6 +78,20 @@ class Printer:
             stop = s.axis.extent if s.stop is None else self.expr(s.stop)
             self.line(depth, f"for {axis} in range({stop}):")
             self.body(s.body, depth + 1)
+        elif isinstance(s, ir.While):
+            self.line(depth, "while True:")
+            self.body(s.before, depth + 1)
+            self.line(depth + 1, f"if not {self.expr(s.condition)}:")
+            self.line(depth + 2, "break")
+            self.body(s.body, depth + 1)
+        elif isinstance(s, ir.If):
+            self.line(depth, f"if {self.expr(s.condition)}:")
+            self.body(s.body or [None], depth + 1)
+            if s.orelse:
+                self.line(depth, "else:")
+                self.body(s.orelse, depth + 1)
+        elif s is None:
+            self.line(depth, "pass")
         elif isinstance(s, (ir.Let, ir.Set)):
             self.line(depth, f"{s.name} = {self.expr(s.value)}")
         elif isinstance(s, ir.Accum):

@@ -7,7 +7,7 @@ from math import prod
 
 from ..graph.node import Node
 from . import ir
-from .index import linear
+from .index import axes_in, linear
 from .ir import Axis, Buffer, Expr
 from .nest import Nest, fresh
 from .pull import Pull, flat_index, index_of
@@ -44,11 +44,13 @@ def _strides(e: Expr, axes) -> dict | None:
     """{label: stride} of a load whose index is affine in the axes, else None."""
     form = linear(e.args[0])
     by_axis = {ir.var(axis): label for label, axis in axes.items()}
+    own = set(axes.values())
     strides = dict.fromkeys(axes, 0)
     for atom, k in form[0].items():
-        if atom not in by_axis:
-            return None
-        strides[by_axis[atom]] = k
+        if atom in by_axis:
+            strides[by_axis[atom]] = k
+        elif not own.isdisjoint(axes_in(atom)):
+            return None  # anything else is a loop's around this program part: an offset
     return strides
 
 

@@ -23,11 +23,13 @@ class Item:
 
     __slots__ = ("axis", "items", "reads", "statements", "writes")
 
+    # reads: what is read in it -> where, as (reader, index) pairs; writes: what is written -> the writer.
+
     def __init__(self, axis: Axis | None = None, statements: list | None = None):
         self.axis = axis
         self.items: list[Item] = []
         self.statements = statements or []
-        self.reads: set[Buffer] = set()
+        self.reads: dict[Buffer, list] = {}
         self.writes: dict[Buffer, Placed] = {}
 
     @property
@@ -120,8 +122,11 @@ def _note(item: Item, placed: Placed, statements) -> None:
     """Record in `item` what the nest's statements read and write there."""
     if placed.nest.leaf and statements:
         item.writes[placed.nest.buffer] = placed
+        for buffer in placed.nest.also:
+            item.writes[buffer] = placed
     for s in statements:
-        item.reads.update(buffer for buffer, _ in reads_of(s))
+        for buffer, at in reads_of(s):
+            item.reads.setdefault(buffer, []).append((placed, at))
 
 
 def _joinable(items: list[Item], placed: Placed, depth: int) -> int | None:
@@ -131,7 +136,8 @@ def _joinable(items: list[Item], placed: Placed, depth: int) -> int | None:
     needed = {buffer for buffer, _ in nest.reads}
     last = -1
     for k, item in enumerate(items):
-        if not needed.isdisjoint(item.writes) or nest.buffer in item.writes:
+        overwrites = nest.updates and nest.buffer in item.reads
+        if not needed.isdisjoint(item.writes) or nest.buffer in item.writes or overwrites:
             last = k
     for k in range(max(last, 0), len(items)):
         item = items[k]
@@ -145,15 +151,39 @@ def _joinable(items: list[Item], placed: Placed, depth: int) -> int | None:
             continue
         if nest.buffer in item.writes:
             continue
+        if nest.updates and not _behind_readers(item, placed, depth):
+            continue
         return k
     return None
+
+
+def _behind_readers(item: Item, placed: Placed, depth: int) -> bool:
+    """Whether what is read of the buffer that the nest overwrites is what the same iteration overwrites."""
+    nest = placed.nest
+    if depth >= nest.complete or nest.store_at is None:
+        return nest.buffer not in item.reads
+    own = nest.axes[depth]
+    joined = [placed.axis(k) for k in range(depth)] + [item.axis]
+    written, written_rest = placed.coefficients(nest.store_at)
+    if own is not item.axis and own in written:
+        written[item.axis] = written.get(item.axis, 0) + written.pop(own)
+    for reader, at in item.reads.get(nest.buffer, ()):
+        read, read_rest = reader.coefficients(at)
+        left = dict(written)
+        for axis in joined:
+            stride = left.pop(axis, 0)
+            if read.pop(axis, 0) != stride or (stride == 0 and axis.extent > 1):
+                return False
+        if not _within(read, read_rest, left, written_rest):
+            return False
+    return True
 
 
 def _shares(item: Item, nest: Nest, needed: set) -> bool:
     """Whether joining saves traffic: they share data as long as the loop, not just a few numbers."""
     if not needed.isdisjoint(item.writes):
         return True
-    return any(buffer.size >= item.axis.extent for buffer in needed & item.reads)
+    return any(buffer.size >= item.axis.extent for buffer in needed & item.reads.keys())
 
 
 def _aligned(item: Item, placed: Placed, depth: int) -> bool:

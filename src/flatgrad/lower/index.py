@@ -195,3 +195,17 @@ def has_division(e: Expr) -> bool:
     if e.kind == "binary" and e.arg in ("//", "%"):
         return True
     return any(has_division(a) for a in e.args)
+
+
+def axes_in(e: Expr) -> set:
+    """The loop axes that an expression depends on."""
+    found, stack, seen = set(), [e], set()
+    while stack:
+        x = stack.pop()
+        if x in seen:
+            continue
+        seen.add(x)
+        if x.kind == "var" and type(x.arg) is Axis:
+            found.add(x.arg)
+        stack.extend(x.args)
+    return found

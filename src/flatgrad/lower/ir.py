@@ -5,8 +5,8 @@ once. Index arithmetic is int64; ``Expr`` has Python's operators, so index maps 
 are written as formulas. Types are exact: there is no implicit conversion (``promote`` of an operator's
 number to the other side's dtype is the only convenience).
 
-Statements: ``Let Set For Store Accum AccumStore Gemm Check``. Printers are tables over these classes and
-decide nothing.
+Statements: ``Let Set For While If Store Accum AccumStore Gemm Check``. Printers are tables over these
+classes and decide nothing.
 """
 
 from __future__ import annotations
@@ -272,11 +272,36 @@ class Set:
 
 @dataclass(slots=True)
 class For:
-    """``for axis in range(axis.extent)``, or up to `stop` if that is given (at most the extent)."""
+    """``for axis in range(axis.extent)``, or up to `stop` if that is given (at most the extent).
+
+    `serial`: an iteration may need what earlier ones have written, beyond accumulations.
+    """
 
     axis: Axis
     body: list
     stop: Expr | None = None
+    serial: bool = False
+
+
+@dataclass(slots=True)
+class While:
+    """Run `before`; while `condition` holds then, run `body` and begin anew.
+
+    Names of `before` are seen in `body`.
+    """
+
+    before: list
+    condition: Expr
+    body: list
+
+
+@dataclass(slots=True)
+class If:
+    """`body` if `condition` holds, else `orelse`."""
+
+    condition: Expr
+    body: list
+    orelse: list
 
 
 @dataclass(slots=True)
@@ -350,6 +375,29 @@ class Program:
     @property
     def arena_bytes(self) -> int:
         return sum(self.slots)
+
+
+COMPOUND = (For, While, If)
+
+
+def bodies(s) -> tuple:
+    """The statement lists inside a statement."""
+    if isinstance(s, For):
+        return (s.body,)
+    if isinstance(s, While):
+        return (s.before, s.body)
+    if isinstance(s, If):
+        return (s.body, s.orelse)
+    return ()
+
+
+def with_bodies(s, new, change=lambda e: e):
+    """A compound statement with other statement lists inside; `change` is applied to its own expressions."""
+    if isinstance(s, For):
+        return For(s.axis, new[0], None if s.stop is None else change(s.stop), s.serial)
+    if isinstance(s, While):
+        return While(new[0], change(s.condition), new[1])
+    return If(change(s.condition), new[0], new[1])
 
 
 # -- text for people ------------------------------------------------------------------------------

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from ..errors import CompileError, IndexingError
 from ..graph import dtypes
-from ..graph.node import Graph, Node
+from ..graph.node import PROJ, Graph, Node
 from ..graph.shapes import numel
 from . import fuse, ir, passes
+from .control import CONTROL
 from .decide import decide
+from .index import axes_in
 from .ir import Buffer
 from .nest import NESTS, Nest, pointwise, restart_names
 from .plan import plan
-from .pull import ELEMENT, Pull
+from .pull import ELEMENT, Pull, read
 
-LOWERABLE = frozenset({"input", *ELEMENT, *NESTS})
+_KINDS = frozenset({"input", *ELEMENT, *NESTS})
+
+
+def has_loops(node: Node) -> bool:
+    """Whether `node` can be lowered: its kind has loops, and so has all that its sub-graphs hold."""
+    if node.op is PROJ:
+        return node.inputs[0].op.kind in CONTROL and has_loops(node.inputs[0])
+    if node.op.kind in CONTROL:
+        return all(has_loops(n) for graph in graphs_of(node) for n in graph.order)
+    return node.op.kind in _KINDS
+
+
+def graphs_of(node: Node) -> list[Graph]:
+    """The sub-graphs among a node's attributes."""
+    found = []
+    for a in node.attrs:
+        found += [a] if type(a) is Graph else a if type(a) is tuple else ()
+    return [g for g in found if type(g) is Graph]
 
 
 def lower(graph: Graph, dump=None) -> ir.Program:
@@ -26,46 +45,66 @@ def lower(graph: Graph, dump=None) -> ir.Program:
     """
     ir.forget()
     restart_names()
-    outputs = dict.fromkeys(graph.outputs)
-    order = graph.order
-    for node in order:
-        if node.op.kind not in LOWERABLE:
+    for node in graph.order:
+        if not has_loops(node):
             raise CompileError(
                 f"lower: {node.op.name} ({node.op.kind}) has no loops; please report"
             )
     inputs = [_buffer(f"x{k}", n, "in") for k, n in enumerate(graph.inputs)]
-    out = [_buffer(f"y{k}", n, "out") for k, n in enumerate(outputs)]
-    stored = dict(zip(graph.inputs, inputs, strict=True))
-    pull = Pull(stored)
-    pull.stored_input = dict(stored)
-    chosen = decide(order, set(outputs))
-    written = dict(zip(outputs, out, strict=True))
-    nests: list[Nest] = []
-    checks = Checks()
-    count = 0
-    for node in order:
-        if node not in chosen:
-            continue
-        buffer = written.get(node)
-        if buffer is None:
-            buffer = _buffer(f"b{count}", node, "arena")
-            count += 1
-        make = NESTS.get(node.op.kind, pointwise)
-        made = make(pull, node, buffer)
-        checks.attach(pull, made)
-        nests.extend(made)
-        stored[node] = buffer
-        pull.memo.clear()
-    body = checks.around(fuse.statements(fuse.fuse(nests)))
+    outputs = {n: _buffer(f"y{k}", n, "out") for k, n in enumerate(dict.fromkeys(graph.outputs))}
+    given = {n: read(b, n.shape) for n, b in zip(graph.inputs, inputs, strict=True)}
+    lowering = Lowering()
+    nests = lowering.nests(graph, Pull(given), outputs)
+    body = lowering.checks.around(fuse.statements(fuse.fuse(nests)))
     if dump is not None:
         dump("fuse", body)
     body = passes.run(body, dump)
     slots, place = plan(body)
-    return ir.Program(inputs, out, body, slots, place, checks.errors)
+    return ir.Program(inputs, list(outputs.values()), body, slots, place, lowering.checks.errors)
 
 
 def _buffer(name: str, node: Node, role: str) -> Buffer:
     return Buffer(name, node.dtype, numel(node.shape), role, node.shape)
+
+
+class Lowering:
+    """One program being lowered: its buffers are numbered, its checks collected, through all sub-graphs."""
+
+    def __init__(self):
+        self.checks = Checks()
+        self.count = 0
+
+    def buffer(self, dtype, shape: tuple) -> Buffer:
+        """A new buffer of the arena."""
+        self.count += 1
+        return Buffer(f"b{self.count - 1}", dtype, numel(shape), "arena", shape)
+
+    def nests(self, graph: Graph, pull: Pull, written: dict[Node, Buffer]) -> list[Nest]:
+        """The loop nests that fill the buffers of ``written`` (nodes of `graph`), in order."""
+        nests: list[Nest] = []
+        chosen = decide(graph.order, set(written))
+        reading: dict[Node, list[Node]] = {}
+        for node in graph.order:
+            if node.op is PROJ:
+                reading.setdefault(node.inputs[0], []).append(node)
+        for node in graph.order:
+            if node.op.kind in CONTROL:
+                # Its results, as far as anybody reads them, are filled at once.
+                results: dict[int, Buffer] = {}
+                for proj in reading.get(node, ()):
+                    buffer = written.get(proj) or self.buffer(proj.dtype, proj.shape)
+                    results[proj.attrs[0]] = pull.stored[proj] = buffer
+                made = CONTROL[node.op.kind](self, pull, node, results) if results else []
+            elif node in chosen and node.op is not PROJ:
+                buffer = written.get(node) or self.buffer(node.dtype, node.shape)
+                made = NESTS.get(node.op.kind, pointwise)(pull, node, buffer)
+                pull.stored[node] = buffer
+            else:
+                continue
+            self.checks.attach(pull, made)
+            nests.extend(made)
+            pull.memo.clear()
+        return nests
 
 
 class Checks:
@@ -74,16 +113,21 @@ class Checks:
     def __init__(self):
         self.errors: list = []
 
+    def flag(self, error) -> str:
+        """The name of a new flag; `error` makes the exception that it means."""
+        self.errors.append(error)
+        return f"bad{len(self.errors) - 1}"
+
     def attach(self, pull: Pull, nests: list[Nest]) -> None:
         """Let the nest that reads with an index raise the flag if it is out of range."""
+        every = {a for nest in nests for a in nest.axes}
         for bad, node, size in dict.fromkeys(pull.bounds):
-            flag = f"bad{len(self.errors)}"
-            axes = axes_in(bad)
+            flag = self.flag(_out_of_range(node, size))
+            axes = axes_in(bad) & every  # others are of loops around
             for nest in nests:
                 if axes <= set(nest.axes):
                     nest.add_leaf(ir.Accum(flag, "or", bad))
                     break
-            self.errors.append(_out_of_range(node, size))
         pull.bounds.clear()
 
     def around(self, body: list) -> list:
@@ -101,18 +145,4 @@ def _out_of_range(node: Node, size: int):
     )
 
 
-def axes_in(e: ir.Expr) -> set:
-    """The loop axes that an expression depends on."""
-    found, stack, seen = set(), [e], set()
-    while stack:
-        x = stack.pop()
-        if x in seen:
-            continue
-        seen.add(x)
-        if x.kind == "var" and type(x.arg) is ir.Axis:
-            found.add(x.arg)
-        stack.extend(x.args)
-    return found
-
-
-__all__ = ["LOWERABLE", "lower"]
+__all__ = ["graphs_of", "has_loops", "lower"]

@@ -40,7 +40,8 @@ class Nest:
     after: list = field(default_factory=list)
     store_at: Expr | None = None  # where an iteration of the complete axes stores (None: anywhere)
     reads: list = field(default_factory=list)  # (buffer, index) of leaf, before and after
-    unaligned: bool = False  # its reads of other nests in one loop can't be matched
+    also: tuple = ()  # further buffers that it writes (a loop's or branch's other results)
+    updates: bool = False  # it overwrites a buffer that others read: they come before
 
     def __post_init__(self):
         self.axes, drop = [a for a in self.axes if a.extent != 1], self.axes
@@ -61,8 +62,10 @@ def expressions(statement) -> list[Expr]:
         return [s.value]
     if isinstance(s, (ir.Store, ir.AccumStore)):
         return [s.at, s.value]
-    if isinstance(s, ir.Check):
+    if isinstance(s, (ir.Check, ir.While, ir.If)):
         return [s.condition]
+    if isinstance(s, ir.For):
+        return [] if s.stop is None else [s.stop]
     if isinstance(s, ir.Gemm):
         return [x[1] for x in (s.a, s.b, s.c)]
     return []
@@ -75,9 +78,8 @@ def reads_of(statement) -> list[tuple[Buffer, Expr]]:
     seen: set = set()
     while stack:
         s = stack.pop()
-        if isinstance(s, ir.For):
-            stack.extend(s.body)
-            continue
+        for body in ir.bodies(s):
+            stack.extend(body)
         if isinstance(s, ir.Gemm):
             for (buffer, offset, rs, cs), rows, cols in ((s.a, s.m, s.k), (s.b, s.k, s.n)):
                 at = offset + ir.var(Axis(rows, "r")) * rs + ir.var(Axis(cols, "c")) * cs
@@ -104,7 +106,7 @@ def pointwise(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     at = flat_index(index, node.shape)
     # The node itself is stored: ask its kind for the element, not the buffer.
     if node.op.kind == "input":
-        value = ir.load(pull.stored_input[node], at)
+        value = pull.input_element(node, index)
     else:
         value = element_rule(node)(pull, node, tuple(index))
     return [Nest(buffer, axes, len(axes), [ir.Store(buffer, at, value)], store_at=at)]
@@ -345,12 +347,9 @@ def substitute_statement(s, mapping: dict, memo: dict | None = None):
         return ir.Store(s.buffer, sub(s.at), sub(s.value))
     if isinstance(s, ir.AccumStore):
         return ir.AccumStore(s.buffer, sub(s.at), s.op, sub(s.value))
-    if isinstance(s, ir.For):
-        return ir.For(
-            s.axis,
-            [substitute_statement(x, mapping, memo) for x in s.body],
-            None if s.stop is None else sub(s.stop),
-        )
+    if isinstance(s, ir.COMPOUND):
+        inner = [[substitute_statement(x, mapping, memo) for x in b] for b in ir.bodies(s)]
+        return ir.with_bodies(s, inner, sub)
     if isinstance(s, ir.Check):
         return ir.Check(sub(s.condition), s.code)
     if isinstance(s, ir.Gemm):

@@ -17,11 +17,11 @@ from .strip import strip
 
 
 def walk(body, path=()):
-    """Every statement with the tuple of ``For`` around it."""
+    """Every statement with the tuple of compound statements around it."""
     for s in body:
         yield s, path
-        if isinstance(s, ir.For):
-            yield from walk(s.body, (*path, s))
+        for inner in ir.bodies(s):
+            yield from walk(inner, (*path, s))
 
 
 def forward(body: list) -> list:
@@ -38,8 +38,8 @@ def forward(body: list) -> list:
 def _forward(body: list, known: dict, keep: set) -> list:
     out = []
     for s in body:
-        if isinstance(s, ir.For):
-            out.append(ir.For(s.axis, _forward(s.body, dict(known), keep), s.stop))
+        if isinstance(s, ir.COMPOUND):
+            out.append(_forward_compound(s, known, keep))
             continue
         if known:
             s = substitute_statement(s, known)
@@ -56,6 +56,15 @@ def _forward(body: list, known: dict, keep: set) -> list:
     return out
 
 
+def _forward_compound(s, known: dict, keep: set):
+    if isinstance(s, ir.While):  # what `before` stores is seen by the condition and the body
+        inside = dict(known)
+        before = _forward(s.before, inside, keep)
+        return ir.While(before, substitute(s.condition, inside), _forward(s.body, inside, keep))
+    inner = [_forward(b, dict(known), keep) for b in ir.bodies(s)]
+    return ir.with_bodies(s, inner, lambda e: substitute(e, known))
+
+
 def _is_set(value: Expr, body: list) -> bool:
     """Whether a variable changes later (an accumulator): its value must be kept in a name of its own."""
     return value.arg.startswith(("acc", "best", "arg", "bad"))
@@ -67,9 +76,8 @@ def drop_dead(body: list) -> list:
         read: set[Buffer] = set()
         used: set[str] = set()
         for s, _ in walk(body):
-            if isinstance(s, ir.For):
-                continue
-            read.update(b for b, _ in reads_of(s))
+            if not isinstance(s, ir.COMPOUND):
+                read.update(b for b, _ in reads_of(s))
             if isinstance(s, ir.Gemm):
                 read.update((s.a[0], s.b[0]))
             stack = list(expressions(s))
@@ -79,6 +87,8 @@ def drop_dead(body: list) -> list:
                 if e in seen:
                     continue
                 seen.add(e)
+                if e.kind == "load":
+                    read.add(e.arg)
                 if e.kind == "var" and type(e.arg) is str:
                     if isinstance(s, (ir.Set, ir.Accum)) and s.name == e.arg:
                         continue
@@ -97,10 +107,11 @@ def _count(body) -> int:
 def _drop(body, read, used) -> list:
     out = []
     for s in body:
-        if isinstance(s, ir.For):
-            inner = _drop(s.body, read, used)
-            if inner and s.axis.extent:
-                out.append(ir.For(s.axis, inner, s.stop))
+        if isinstance(s, ir.COMPOUND):
+            inner = [_drop(b, read, used) for b in ir.bodies(s)]
+            runs = not isinstance(s, ir.For) or s.axis.extent
+            if runs and (any(inner) if isinstance(s, ir.If) else inner[-1]):
+                out.append(ir.with_bodies(s, inner))
             continue
         if isinstance(s, (ir.Store, ir.AccumStore)):
             if s.buffer.role == "arena" and s.buffer not in read:
@@ -117,7 +128,9 @@ def _drop(body, read, used) -> list:
 def accesses(body):
     """(buffer, index, path) of every read and write."""
     for s, path in walk(body):
-        if isinstance(s, ir.For):
+        if isinstance(s, ir.COMPOUND):
+            for b, at in _loads(expressions(s)):
+                yield b, at, path
             continue
         for b, at in reads_of(s):
             yield b, at, path
@@ -127,6 +140,19 @@ def accesses(body):
             buffer, offset, rs, cs = s.c
             at = offset + ir.var(Axis(s.m, "r")) * rs + ir.var(Axis(s.n, "c")) * cs
             yield buffer, at, path
+
+
+def _loads(exprs):
+    """(buffer, index) of the loads in expressions."""
+    stack, seen = list(exprs), set()
+    while stack:
+        e = stack.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        if e.kind == "load":
+            yield e.arg, e.args[0]
+        stack.extend(e.args)
 
 
 def shrink(body: list) -> list:
@@ -143,7 +169,7 @@ def shrink(body: list) -> list:
             while n < min(len(common), len(path)) and common[n] is path[n]:
                 n += 1
             common = common[:n]
-        axes = [ir.var(loop.axis) for loop in common]
+        axes = [ir.var(loop.axis) for loop in common if isinstance(loop, ir.For)]
         forms = [linear(at) for at, _ in uses]
         dropped = []
         for axis in axes:
@@ -193,8 +219,8 @@ def _rebuffer(body, replaced) -> list:
         return found
 
     def statement(s):
-        if isinstance(s, ir.For):
-            return ir.For(s.axis, [statement(x) for x in s.body], s.stop)
+        if isinstance(s, ir.COMPOUND):
+            return ir.with_bodies(s, [[statement(x) for x in b] for b in ir.bodies(s)], expr)
         if isinstance(s, ir.Gemm):
             ops = []
             for buffer, offset, rs, cs in (s.a, s.b, s.c):
@@ -224,8 +250,9 @@ def collapse(body: list) -> list:
     """Two loops that walk memory as one become one (short rows would not vectorise)."""
     out = []
     for s in body:
+        if isinstance(s, ir.COMPOUND):
+            s = ir.with_bodies(s, [collapse(b) for b in ir.bodies(s)])
         if isinstance(s, ir.For):
-            s = ir.For(s.axis, collapse(s.body), s.stop)
             while len(s.body) == 1 and isinstance(s.body[0], ir.For):
                 merged = _merged(s)
                 if merged is None:
@@ -237,7 +264,9 @@ def collapse(body: list) -> list:
 
 def _merged(loop: ir.For) -> ir.For | None:
     inner = loop.body[0]
-    if any(isinstance(s, (ir.For, ir.Gemm, ir.AccumStore)) for s in inner.body):
+    if loop.stop is not None or inner.stop is not None:
+        return None
+    if any(isinstance(s, (*ir.COMPOUND, ir.Gemm, ir.AccumStore)) for s in inner.body):
         return None
     n = inner.axis.extent
     axis = Axis(loop.axis.extent * n, loop.axis.name)
@@ -249,7 +278,7 @@ def _merged(loop: ir.For) -> ir.For | None:
         for e in expressions(s):
             if _divides(e):
                 return None
-    return ir.For(axis, new)
+    return ir.For(axis, new, serial=loop.serial or inner.serial)
 
 
 def _divides(e: Expr) -> bool:
@@ -270,14 +299,14 @@ def share(body: list) -> list:
     out: list = []
     counts: Counter = Counter()
     for s in body:
-        if not isinstance(s, ir.For):
+        if not isinstance(s, ir.COMPOUND):
             seen: set = set()
             for e in expressions(s):
                 _count_uses(e, counts, seen)
     named: dict[Expr, Expr] = {}
     for s in body:
-        if isinstance(s, ir.For):
-            out.append(ir.For(s.axis, share(s.body), s.stop))
+        if isinstance(s, ir.COMPOUND):
+            out.append(ir.with_bodies(s, [share(b) for b in ir.bodies(s)]))
             named = {}
             continue
         memo: dict = {}

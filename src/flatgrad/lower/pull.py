@@ -31,17 +31,34 @@ def flat_index(index, shape) -> Expr:
     return flat
 
 
+def read(buffer: Buffer, shape: tuple, offset: Expr | None = None):
+    """The elements of an array of `shape` that lies in `buffer`, from `offset` on."""
+
+    def element(index):
+        at = flat_index(index, shape)
+        return ir.load(buffer, at if offset is None else offset + at)
+
+    return element
+
+
 def _expr(i) -> Expr:
     return i if isinstance(i, Expr) else ir.index(i)
 
 
 class Pull:
-    """Elements of the nodes of one program."""
+    """Elements of the nodes of one graph.
 
-    def __init__(self, stored: dict[Node, Buffer]):
-        self.stored = stored
+    stored : nodes that have a buffer; given : what the elements of the graph's inputs are, as functions
+    of an index (a row of an array outside a loop, for the loop's body).
+    """
+
+    def __init__(self, given: dict, bounds: list | None = None):
+        self.given = given
+        self.stored: dict[Node, Buffer] = {}
         self.memo: dict = {}
-        self.bounds: list = []  # (condition that must not hold, node, size) of indices from data
+        self.bounds: list = (
+            [] if bounds is None else bounds
+        )  # (condition that must not hold, node, size) of indices from data
 
     def element(self, node: Node, index) -> Expr:
         """The element of `node` at `index` (expressions or ints)."""
@@ -56,7 +73,13 @@ class Pull:
         buffer = self.stored.get(node)
         if buffer is not None:
             return ir.load(buffer, flat_index(index, node.shape))
+        if node.op.kind == "input":
+            return self.input_element(node, index)
         return element_rule(node)(self, node, index)
+
+    def input_element(self, node: Node, index) -> Expr:
+        """An element of one of the graph's inputs."""
+        return self.given[node](index)
 
     def inside(self, node: Node, index):
         """`index` for an operand that is broadcast to the node it feeds."""

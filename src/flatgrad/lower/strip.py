@@ -21,16 +21,18 @@ def strip(body: list) -> list:
     """Cut long innermost loops with many function calls into strips and stages."""
     out = []
     for s in body:
-        if isinstance(s, ir.For):
-            s = _strip_loop(s) if _worth_it(s) else ir.For(s.axis, strip(s.body), s.stop)
+        if isinstance(s, ir.For) and _worth_it(s):
+            s = _strip_loop(s)
+        elif isinstance(s, ir.COMPOUND):
+            s = ir.with_bodies(s, [strip(b) for b in ir.bodies(s)])
         out.append(s)
     return out
 
 
 def _worth_it(loop: ir.For) -> bool:
-    if loop.axis.extent < LONG or loop.stop is not None:
+    if loop.axis.extent < LONG or loop.stop is not None or loop.serial:
         return False
-    if any(isinstance(s, (ir.For, ir.Gemm, ir.AccumStore)) for s in loop.body):
+    if any(isinstance(s, (*ir.COMPOUND, ir.Gemm, ir.AccumStore)) for s in loop.body):
         return False
     return _calls(loop.body) > CALLS
 

@@ -15,7 +15,8 @@ from ..errors import CompileError
 from ..graph.node import CONST, PROJ, Graph, Node, placeholder
 from ..graph.op import Op
 from ..lower import ir, lower
-from ..lower.lowering import LOWERABLE
+from ..lower.control import CONTROL
+from ..lower.lowering import has_loops
 from ..lower.plan import ALIGN, lower_bound
 from .cache import compile_function
 
@@ -291,9 +292,9 @@ def _levels(graph: Graph) -> dict[Node, int]:
         before = max((level[s] for s in node.inputs), default=0)
         if node.op.kind in ("input", "const"):
             level[node] = 0
-        elif node.op.kind in LOWERABLE:
+        elif has_loops(node):
             level[node] = before + before % 2
-        elif node.op.kind in ("library", "proj"):
+        elif node.op.kind in ("library", "proj", *CONTROL):
             level[node] = before if before % 2 else before + 1
         else:
             raise CompileError(f"build: a node of kind {node.op.kind!r} cannot be compiled")

@@ -141,5 +141,5 @@ COND = register(
 
 def branch(branches: tuple, index: Tensor, operands) -> tuple:
     """Record a choice among `branches`: a tensor for each of their outputs."""
-    nodes = tuple([node_of(index), *[node_of(t) for t in operands]])
+    nodes = (node_of(index), *[node_of(t) for t in operands])
     return outputs_of(make(COND, nodes, (branches,), *_infer(nodes, branches))._node)

@@ -180,7 +180,7 @@ def _active(body: Graph, carries: int, wants: tuple) -> set[int]:
 
 def reached_outputs(graph: Graph, flags) -> list[bool]:
     """Which outputs a derivative flows to from the flagged inputs."""
-    flows = {n: f for n, f in zip(graph.inputs, flags, strict=True)}
+    flows = dict(zip(graph.inputs, flags, strict=True))
     for node in graph.order:
         if node not in flows:
             flows[node] = node.op.differentiable and any(flows[s] for s in node.inputs)
@@ -246,7 +246,9 @@ def _scan_pushforward(tangents, out, inputs, body: Graph, carries, xs, length, r
 
 
 def _loop_forward(body: Graph, carries: int, given: tuple):
-    """(graph of (carries, their tangents, ys, tangents of ys), extra constants, carries that move, outputs reached).
+    """(graph, extra constants, carries that move, outputs that a tangent reaches) of a loop with tangents.
+
+    The graph's outputs: carries, tangents of those that move, ys, tangents of the reached ones.
 
     Its inputs: those of `body`, then the tangents of the moving carries and of the other given inputs.
     """

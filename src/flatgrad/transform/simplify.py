@@ -7,11 +7,15 @@ the same bits for every value, NaN and signed zeros included (``x + 0`` is there
 
 from __future__ import annotations
 
+import threading
+import weakref
+
 import numpy as np
 
 from ..graph.node import CONST, PROJ, Graph, Node, const, placeholder
 from ..graph.op import op_named
 from .call import CALL
+from .trace import intern
 
 __all__ = ["Builder", "simplify"]
 
@@ -245,4 +249,28 @@ def copy_into(builder: Builder, order, mapping: dict) -> None:
             mapping[node] = mapping[node.inputs[0]]
         else:
             sources = tuple([mapping[s] for s in node.inputs])
-            mapping[node] = builder.make(op, sources, node.attrs, node.shape, node.dtype)
+            attrs = tuple([_opened(a) for a in node.attrs]) if op.outputs == -1 else node.attrs
+            mapping[node] = builder.make(op, sources, attrs, node.shape, node.dtype)
+
+
+_lock = threading.Lock()
+_simplified: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _opened(attribute):
+    """A loop's or branch's attribute, with the sub-graphs in it simplified."""
+    if type(attribute) is tuple:
+        return tuple([_opened(a) for a in attribute])
+    if type(attribute) is not Graph:
+        return attribute
+    with _lock:
+        found = _simplified.get(attribute)
+    if found is None:
+        holes = tuple([placeholder(k, n.shape, n.dtype) for k, n in enumerate(attribute.inputs)])
+        mapping = dict(zip(attribute.inputs, holes, strict=True))
+        made, captured = simplify(holes, attribute.outputs, attribute.order, mapping)
+        assert not captured, "a sub-graph of a loop is closed"
+        found = intern(made)
+        with _lock:
+            _simplified[attribute] = found
+    return found
