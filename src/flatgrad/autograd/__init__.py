@@ -1,6 +1,6 @@
 """torch.autograd's face: backward, grad, Function, modes, hooks, gradcheck, functional."""
 
-from . import function, functional, gradfn
+from . import forward_ad, function, functional, gradfn
 from .anomaly import detect_anomaly, set_detect_anomaly
 from .engine import backward, grad
 from .function import Function, Variable
@@ -21,6 +21,7 @@ __all__ = [
     "backward",
     "detect_anomaly",
     "enable_grad",
+    "forward_ad",
     "function",
     "functional",
     "grad",

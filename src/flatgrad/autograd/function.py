@@ -187,10 +187,11 @@ class Function:
                 outputs = cls.forward(*args)
                 cls.setup_context(ctx, args, outputs)
         ctx._where = [k for k, a in enumerate(args) if isinstance(a, Tensor)]
-        return _record(ctx, tensors, before, outputs, modes.grad and any(needs))
+        requires = modes.grad and any(needs)
+        return _record(ctx, tensors, before, outputs, requires or modes.forward, requires)
 
 
-def _record(ctx: Context, tensors, before, outputs, differentiable: bool):
+def _record(ctx: Context, tensors, before, outputs, differentiable: bool, grad: bool):
     several = isinstance(outputs, tuple)
     items = outputs if several else (outputs,)
     chosen = [k for k, t in enumerate(items) if isinstance(t, Tensor)]
@@ -219,14 +220,14 @@ def _record(ctx: Context, tensors, before, outputs, differentiable: bool):
         (ctx,),
         tuple([n.shape for n in results]),
         tuple([n.dtype for n in results]),
-        True,
+        grad,
     )
     whole.mark |= DIRECT
     if modes.anomaly:
         whole.where = user_line()
     projected: dict[Node, Node] = {}
     for position, (k, result) in enumerate(zip(chosen, results, strict=True)):
-        requires = result.dtype.is_differentiable and id(items[k]) not in plain
+        requires = grad and result.dtype.is_differentiable and id(items[k]) not in plain
         node = Node(PROJ, (whole,), (position,), result.shape, result.dtype, requires)
         projected[result] = node
         if id(items[k]) in dirty:

@@ -1,1 +1,20 @@
 """Functions that differentiate: compiled functions, transforms of functions, control flow."""
+
+from .derivatives import grad, grad_and_value, hvp, jvp, linearize, value_and_grad, vjp
+from .jacobians import hessian, jacfwd, jacrev
+from .stateless import functional_call, stack_module_state
+
+__all__ = [
+    "functional_call",
+    "grad",
+    "grad_and_value",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "stack_module_state",
+    "value_and_grad",
+    "vjp",
+]

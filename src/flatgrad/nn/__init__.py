@@ -1,6 +1,7 @@
 """torch.nn's face: modules, layers, losses, initialisation."""
 
 from . import functional, init, utils
+from . import structure as _structure  # noqa: F401  (lets modules be trees of their parameters)
 from .containers import ModuleDict, ModuleList, ParameterList, Sequential
 from .layers import (
     GELU,
