@@ -16,6 +16,7 @@ __all__ = [
     "LinAlgError",
     "LoopError",
     "ShapeError",
+    "TraceError",
     "UnsupportedError",
 ]
 
@@ -50,6 +51,10 @@ class LinAlgError(FlatgradError, RuntimeError, ValueError):
 
 class LoopError(FlatgradError, RuntimeError):
     """A loop did not end within the bound or the memory it was given."""
+
+
+class TraceError(FlatgradError, RuntimeError, TypeError):
+    """While a function is traced, its Python code asked for a value that does not exist yet."""
 
 
 class UnsupportedError(FlatgradError, TypeError):

@@ -259,7 +259,7 @@ def node_of(t: Tensor) -> Node:
         base = t._base = root_of(base)
     node = base._node
     if node.mark & SHARED:
-        seen = node = snapshot(node)
+        seen = node = snapshot(node) if modes.pending >= 0 else node
     else:
         seen = base._writes
     if t._seen == seen:
@@ -356,6 +356,8 @@ def _settled_inputs(op: Op, nodes: tuple, attrs: tuple) -> tuple:
                     f"{op.name}: Inference tensors cannot be saved for backward, and the derivative of "
                     f"{op.name} needs this one's value; clone() it outside inference_mode() first"
                 )
+    if modes.pending < 0:  # a trace is no use of values: its calls will take them
+        return nodes
     return tuple([snapshot(n) if n.mark & SHARED else n for n in nodes])
 
 
@@ -373,10 +375,12 @@ def record_view(op: Op, t: Tensor, attrs: tuple) -> Tensor:
     shape, dtype = op.infer(node, *attrs)
     grad = modes.grad
     base = t if t._base is None else t._base
-    if node.mark & SHARED:
+    tracing = modes.pending < 0
+    if node.mark & SHARED and not tracing:
         node = snapshot(node)
     view = make(op, (node,), attrs, shape, dtype)
-    if node.value is not None and op.kind == "movement" and not (node.requires_grad or modes.forward):
+    known = node.value is not None and op.kind == "movement" and not tracing
+    if known and not (node.requires_grad or modes.forward):
         # A part of known values is known: batches cut from a data set at different places are
         # inputs of one program, rather than a program for each place.
         value = op.numpy(node.value, *attrs)
@@ -487,6 +491,8 @@ def snapshot(node: Node) -> Node:
 
 def bind(t: Tensor, node: Node) -> None:
     """Let `t` show `node` from now on; views of `t` will follow."""
+    if modes.written is not None:
+        modes.written.append((t, t._node))
     _show(t, node)
     if t._base is None:
         t._writes += 1

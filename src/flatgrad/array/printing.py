@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, TraceError
 from ..graph import dtypes
 from ..tensor import Tensor, method
 from .convert import value_of
@@ -209,9 +209,12 @@ def _has_default_dtype(t: Tensor) -> bool:
 
 @method("__repr__")
 def tensor_text(self, *, tensor_contents=None) -> str:
-    """PyTorch's text of a tensor. Values that are pending are computed."""
+    """PyTorch's text of a tensor. Values that are pending are computed; a traced tensor has none."""
     prefix = "tensor("
-    array = value_of(self)
+    try:
+        array = value_of(self)
+    except TraceError:
+        return f"tensor(<traced>, shape={tuple(self.shape)}, dtype={self.dtype!r})"
     suffixes = []
     hidden = array.size > _options.threshold and not _options.edgeitems
     if hidden or (array.size == 0 and array.shape != (0,)):

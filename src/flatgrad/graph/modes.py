@@ -14,7 +14,8 @@ class Modes(threading.local):
     watch = False  # anomaly or inference: recording takes notes on each node
     anomaly_nan = True
     forward = False  # a forward derivative is under way: what is evaluated keeps its history
-    pending = 0  # nodes recorded in this thread since its last evaluation
+    pending = 0  # nodes recorded in this thread since its last evaluation; negative while tracing
+    written: list | None = None  # where a trace notes the tensors that are written in place
 
 
 modes = Modes()

@@ -17,6 +17,7 @@ FREED = 1  # backward has been through it, and its rule needed values that were 
 SHARED = 2  # a leaf whose buffer the user's own NumPy array shares
 DIRECT = 4  # backward must run its rule itself, not a cached pullback (hooks, custom functions)
 INFERENCE = 8  # made in inference mode: no rule may save it
+NUMBER = 16  # a placeholder for a Python number: it promotes as one
 
 
 _created = count()
@@ -42,7 +43,7 @@ class Node:
     holder : weakref.ref or None
         The tensor that shows this node to the user; while it lives, evaluation keeps the value.
     mark : int
-        Bits FREED, SHARED, DIRECT and INFERENCE.
+        Bits FREED, SHARED, DIRECT, INFERENCE and NUMBER.
     where : str or None
         The user's ``file:line``, kept under anomaly detection.
     hooks : list of callable or None

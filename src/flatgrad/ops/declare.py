@@ -16,7 +16,7 @@ from ..errors import ArgumentError, DTypeError, FlatgradError, ShapeError
 from ..graph import dtypes
 from ..graph.dtypes import BOOL, DType, combine, of_number, promote_types
 from ..graph.modes import modes
-from ..graph.node import Node, const
+from ..graph.node import NUMBER, Node, const
 from ..graph.op import PUBLIC, BadCall, Op, Public, publish, register
 from ..graph.shapes import broadcast
 from ..tensor import ALIAS, Tensor, bind, late, make, node_of, record, wrap
@@ -58,6 +58,10 @@ def operands(name: str, values: tuple) -> tuple[list, DType]:
                 dimensioned = (
                     node.dtype if dimensioned is None else promote_types(dimensioned, node.dtype)
                 )
+            elif node.mark & NUMBER:
+                floating = node.dtype.is_floating_point
+                kind = dtypes.get_default_dtype() if floating else node.dtype
+                number = kind if number is None else promote_types(number, kind)
             else:
                 zero_dim = node.dtype if zero_dim is None else promote_types(zero_dim, node.dtype)
             continue

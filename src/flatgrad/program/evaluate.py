@@ -26,7 +26,7 @@ def evaluate(nodes) -> None:
     for node, value in zip(outputs, results, strict=True):
         settle(node, value)
         node.program = program
-    modes.pending = 0
+    modes.pending = min(modes.pending, 0)
 
 
 def signature(roots):
@@ -89,7 +89,7 @@ def flush(node: Node) -> None:
     for n in order:
         if n.value is None:
             settle(n, values[n])
-    modes.pending = 0
+    modes.pending = min(modes.pending, 0)
 
 
 def settle(node: Node, value) -> None:

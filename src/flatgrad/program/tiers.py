@@ -14,9 +14,10 @@ from collections import OrderedDict
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph.node import pending
+from ..graph.node import INPUT, pending
 from . import interpret
 from .plan import Plan, differing
+from .traced import asked_while_tracing
 
 MODES = ("auto", "always", "never")
 
@@ -237,6 +238,8 @@ def _look_up(key) -> Program:
     with _lock:
         found = _programs.get(key)
         if found is None:
+            if INPUT in key:
+                raise asked_while_tracing()
             found = _programs[key] = Program()
             if len(_programs) > REMEMBERED:
                 _, old = _programs.popitem(last=False)
