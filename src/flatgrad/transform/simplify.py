@@ -216,7 +216,25 @@ def simplify(inputs: tuple[Node, ...], outputs, order, mapping: dict) -> tuple[G
     for node in outputs:
         new = mapping[node]
         made.extend(new) if type(new) is tuple else made.append(new)
-    return Graph(holes, tuple(made), "program"), list(builder.captured)
+    return _settled(Graph(holes, tuple(made), "program")), list(builder.captured)
+
+
+# Tidying loops uncovers equal nodes, and these loops to merge; it ends by itself, in a few rounds.
+ROUNDS = 6
+
+
+def _settled(graph: Graph) -> Graph:
+    """`graph` with its loops tidied and simplified again, until nothing changes."""
+    from .tidy import tidy
+
+    for _ in range(ROUNDS):
+        changed = tidy(graph)
+        if changed is graph:
+            break
+        mapping = {n: n for n in graph.inputs}
+        copy_into(Builder(), changed.order, mapping)
+        graph = Graph(graph.inputs, tuple([mapping[n] for n in changed.outputs]), graph.name)
+    return graph
 
 
 def copy_into(builder: Builder, order, mapping: dict) -> None:
