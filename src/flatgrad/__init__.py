@@ -43,14 +43,25 @@ for _name, _public in _PUBLIC.items():
 
 __version__ = "0.1.0"
 
-_LAZY = {"nn", "optim"}
+_LAZY = {"func", "nn", "optim"}
+
+# Names of flatgrad.func that are also flatgrad's own; found there when first asked for.
+_FUNCTIONS = {
+    *("checkpoint", "cond", "fori_loop", "map", "scan", "switch", "while_loop"),
+    *("grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacrev", "jvp", "linearize"),
+    *("value_and_grad", "vjp", "vmap", "compile", "jit"),
+}
 
 
 def __getattr__(name: str):
     if name in _LAZY:
         return _importlib.import_module(f"{__name__}.{name}")
+    if name in _FUNCTIONS:
+        found = getattr(_importlib.import_module(f"{__name__}.func"), name)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module 'flatgrad' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_FUNCTIONS})

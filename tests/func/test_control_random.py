@@ -1,4 +1,4 @@
-"""Control flow on random programs: loops of the graph = Python's loops, compiled = interpreted, derivatives too."""
+"""Control flow on random programs: the graph's loops = Python's, compiled = interpreted, derivatives too."""
 
 from __future__ import annotations
 

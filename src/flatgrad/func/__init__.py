@@ -1,10 +1,18 @@
 """Functions that differentiate: compiled functions, transforms of functions, control flow."""
 
+from .control import checkpoint, cond, fori_loop, map, scan, switch, while_loop
 from .derivatives import grad, grad_and_value, hvp, jvp, linearize, value_and_grad, vjp
 from .jacobians import hessian, jacfwd, jacrev
 from .stateless import functional_call, stack_module_state
 
 __all__ = [
+    "checkpoint",
+    "cond",
+    "fori_loop",
+    "map",
+    "scan",
+    "switch",
+    "while_loop",
     "functional_call",
     "grad",
     "grad_and_value",

@@ -7,6 +7,7 @@ compiled program, with derivatives of any order that are loops and branches as w
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 
@@ -16,12 +17,13 @@ from ..graph.node import Graph, Node, placeholder
 from ..ops.declare import cast_node
 from ..tensor import Tensor, late, node_of, wrap
 from ..transform.branch import branch
+from ..transform.checkpoint import checkpointed
 from ..transform.loops import reversible_while, scan_loop
 from ..transform.loops import while_loop as record_while
 from ..transform.trace import close, intern, quiet, settled
 from .tree import Spec, flatten, paths, unflatten
 
-__all__ = ["cond", "fori_loop", "map", "scan", "switch", "while_loop"]
+__all__ = ["checkpoint", "cond", "fori_loop", "map", "scan", "switch", "while_loop"]
 
 
 # -- tracing the functions that are given ---------------------------------------------------------
@@ -551,3 +553,42 @@ def _switch(name: str, index: Tensor, branches, operands):
             )
     *graphs, fixed = _over_the_same(*traces)
     return unflatten(first.spec, branch(tuple(graphs), index, [*tensors, *fixed]))
+
+
+# -- checkpoint -----------------------------------------------------------------------------------
+
+
+def checkpoint(f: Callable) -> Callable:
+    """`f`, whose inner values reverse mode computes again instead of keeping them.
+
+    A training step of many layers needs the memory of one layer, if each is a checkpoint, for the time of
+    one more forward pass.
+
+    Parameters
+    ----------
+    f : callable
+        A function of pytrees of tensors; traced at each call.
+
+    Returns
+    -------
+    callable
+        With the same arguments and results.
+
+    Examples
+    --------
+    >>> import flatgrad as fg
+    >>> x = fg.tensor([1.0, 2.0], requires_grad=True)
+    >>> layer = fg.checkpoint(lambda x: (x * x).exp().sum())
+    >>> fg.autograd.grad(layer(x), x)
+    (tensor([  5.4366, 218.3926]),)
+    """
+
+    @wraps(f)
+    def function(*args, **kwargs):
+        tensors, spec = tensors_of("checkpoint", "arguments", (args, kwargs))
+        like = map_nodes(tensors)
+        traced = Traced("checkpoint", "f", lambda both: f(*both[0], **both[1]), like, (spec,))
+        graph, captured = traced.graph()
+        return unflatten(traced.spec, checkpointed(graph, [*tensors, *captured]))
+
+    return function

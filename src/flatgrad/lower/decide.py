@@ -90,7 +90,15 @@ def _worth_storing(node: Node, spent: int, readers) -> bool:
 
 def _needs_memory(reader: Node) -> bool:
     """Whether `reader` wants `node` in memory: it reads elements several times, or by address."""
-    return reader.op.kind in ("contraction", "library", "gather", "loop", "while", "branch")
+    return reader.op.kind in (
+        "contraction",
+        "library",
+        "gather",
+        "loop",
+        "while",
+        "branch",
+        "fence",
+    )
 
 
 def _size(node: Node) -> int:

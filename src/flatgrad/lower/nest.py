@@ -71,6 +71,19 @@ def expressions(statement) -> list[Expr]:
     return []
 
 
+def loads_of(exprs):
+    """The loads in expressions."""
+    stack, seen = list(exprs), set()
+    while stack:
+        e = stack.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        if e.kind == "load":
+            yield e
+        stack.extend(e.args)
+
+
 def reads_of(statement) -> list[tuple[Buffer, Expr]]:
     """(buffer, index) of everything a statement reads, nested bodies included."""
     found: dict = {}
@@ -280,6 +293,15 @@ def view_of(node: Node):
     return op_named(node.attrs[0]), node.attrs[1]
 
 
+def fence(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
+    """A copy of the first input, made after the second is complete."""
+    source, after = node.inputs
+    nest = copy_nest(pull, source, buffer)
+    waits = pull.element(after, index_of(axes_of(after.shape, "w")))
+    nest.reads += [(e.arg, e.args[0]) for e in loads_of([waits])]
+    return [nest]
+
+
 def copy_nest(pull: Pull, base: Node, buffer: Buffer) -> Nest:
     """`base` copied into `buffer`; readers wait for the writes that follow."""
     axes = axes_of(base.shape)
@@ -366,4 +388,5 @@ NESTS = {
     "view_scatter": written_view,
     "contraction": contraction,
     "scatter": scatter,
+    "fence": fence,
 }

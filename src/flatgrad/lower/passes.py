@@ -12,7 +12,7 @@ from ..graph import dtypes
 from . import ir
 from .index import build, linear, value_range
 from .ir import Axis, Buffer, Expr
-from .nest import expressions, fresh, reads_of, substitute, substitute_statement
+from .nest import expressions, fresh, loads_of, reads_of, substitute, substitute_statement
 from .strip import strip
 
 
@@ -129,8 +129,8 @@ def accesses(body):
     """(buffer, index, path) of every read and write."""
     for s, path in walk(body):
         if isinstance(s, ir.COMPOUND):
-            for b, at in _loads(expressions(s)):
-                yield b, at, path
+            for e in loads_of(expressions(s)):
+                yield e.arg, e.args[0], path
             continue
         for b, at in reads_of(s):
             yield b, at, path
@@ -140,19 +140,6 @@ def accesses(body):
             buffer, offset, rs, cs = s.c
             at = offset + ir.var(Axis(s.m, "r")) * rs + ir.var(Axis(s.n, "c")) * cs
             yield buffer, at, path
-
-
-def _loads(exprs):
-    """(buffer, index) of the loads in expressions."""
-    stack, seen = list(exprs), set()
-    while stack:
-        e = stack.pop()
-        if e in seen:
-            continue
-        seen.add(e)
-        if e.kind == "load":
-            yield e.arg, e.args[0]
-        stack.extend(e.args)
 
 
 def shrink(body: list) -> list:

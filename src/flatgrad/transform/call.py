@@ -34,7 +34,7 @@ def _run(arrays, graph: Graph) -> tuple:
 def _pullback(g, out, inputs, graph: Graph) -> tuple:
     wants = tuple([t._node.requires_grad for t in inputs])
     given = tuple([c is not None for c in g])
-    back, extra, reached = derived(graph, _trace_pullback, wants, given)
+    back, extra, reached = derived(graph, trace_pullback, wants, given)
     result: list[Tensor | None] = [None] * len(inputs)
     if reached:
         found = call(back, [*inputs, *[c for c in g if c is not None], *extra])
@@ -88,7 +88,7 @@ def inline(graph: Graph, inputs, *, grad: bool = False) -> list[Node]:
     mapping = dict(zip(graph.inputs, inputs, strict=True))
     opened: dict[Node, list[Node]] = {}
     for node in graph.order:
-        if node.op is CALL:
+        if node.op.kind == "call":
             opened[node] = inline(node.attrs[0], [mapping[s] for s in node.inputs], grad=grad)
         elif node.op is PROJ and node.inputs[0] in opened:
             mapping[node] = opened[node.inputs[0]][node.attrs[0]]
@@ -132,7 +132,7 @@ def _closed(inputs, results):
     return graph, [wrap(n) for n in captured], reached
 
 
-def _trace_pullback(graph: Graph, wants, given):
+def trace_pullback(graph: Graph, wants, given):
     with quiet():
         inputs, outputs = _copy_of(graph, wants)
         seeds: list[Node | None] = []

@@ -14,7 +14,6 @@ import numpy as np
 
 from ..graph.node import CONST, PROJ, Graph, Node, const, placeholder
 from ..graph.op import op_named
-from .call import CALL
 from .trace import intern
 
 __all__ = ["Builder", "simplify"]
@@ -250,7 +249,7 @@ def copy_into(builder: Builder, order, mapping: dict) -> None:
             mapping[node] = const(node.attrs[0], node.dtype, node.shape)
         elif node.value is not None:
             mapping[node] = builder.capture(node)
-        elif op is CALL:
+        elif op.kind == "call":
             graph = node.attrs[0]
             inner = dict(zip(graph.inputs, [mapping[s] for s in node.inputs], strict=True))
             copy_into(builder, graph.order, inner)
