@@ -11,10 +11,12 @@ from functools import wraps
 
 import numpy as np
 
+from ..array.construct import arange
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import dtypes
 from ..graph.node import Graph, Node, placeholder
 from ..ops.declare import cast_node
+from ..ops.joining import cat
 from ..tensor import Tensor, late, node_of, wrap
 from ..transform.branch import branch
 from ..transform.checkpoint import checkpointed
@@ -270,8 +272,6 @@ def _in_segments(graph: Graph, carry, rows, fixed, length: int, reverse: bool, i
             graph, last, [t[order[0 if reverse else 1]] for t in rows], fixed, rest, reverse=reverse
         )
         last = tail[:c]
-        from .. import cat
-
         ends = tail[2 * c :]
         pairs = zip(ends, ys, strict=True) if reverse else zip(ys, ends, strict=True)
         ys = [cat(p) for p in pairs]
@@ -332,8 +332,6 @@ def fori_loop(lower, upper, body: Callable, init):
     tensor(58)
     """
     if isinstance(lower, (int, np.integer)) and isinstance(upper, (int, np.integer)):
-        from .. import arange
-
         count = max(int(upper) - int(lower), 0)
         steps = arange(int(lower), int(lower) + count, dtype=dtypes.int64)
         return scan(lambda carry, i: (body(i, carry), None), init, steps, count)[0]
