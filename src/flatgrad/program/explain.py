@@ -14,7 +14,7 @@ class Explanation:
 
     Attributes
     ----------
-    tier : {"interpreted", "compiled", "leaf"}
+    tier : {"interpreted", "generic loop", "compiled", "leaf"}
     reason : str
     calls : int
         Times this signature was evaluated.
@@ -22,7 +22,8 @@ class Explanation:
     kernels : int
         Outermost loops and library calls of the compiled program.
     memory : dict
-        Bytes of inputs, outputs, arena, and the least arena that lifetimes allow.
+        Bytes of inputs, outputs, arena, and the least arena that lifetimes allow; of the generic loop's
+        list and values.
     source : str
         The readable loops.
     """
@@ -38,6 +39,8 @@ class Explanation:
         self.from_disk = compiled.from_disk if compiled else False
         self.kernels = sum(len(s.loops.body) for s in compiled.segments) if compiled else 0
         self.memory = compiled.memory if compiled else {}
+        if self.tier == "generic loop":
+            self.memory = program.generic.memory
         self.source = compiled.source if compiled else ""
 
     def __repr__(self) -> str:
@@ -50,6 +53,7 @@ class Explanation:
             how = "loaded from disk" if self.from_disk else "compiled"
             lines.append(f"compiling {self.compile_seconds:.3f} s ({how})")
             lines.append(f"kernels   {self.kernels}")
+        if self.memory:
             sizes = ", ".join(f"{k} {v}" for k, v in self.memory.items())
             lines.append(f"bytes     {sizes}")
         return "\n".join(lines)

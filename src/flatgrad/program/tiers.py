@@ -1,7 +1,8 @@
 """Tiers: a signature's program is interpreted at first, and compiled once that pays.
 
 The ski-rental rule: when the time spent interpreting a signature exceeds what compiling it would cost,
-it is compiled; so no program ever costs more than about twice the better choice.
+it is compiled; so no program ever costs more than about twice the better choice. A graph of many scalars
+goes to the generic loop in between (`generic.py`), and stays there if it is too large to compile.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph.node import INPUT, pending
 from . import interpret
+from .generic import GenericProgram, Unsuited, encode_estimate, opened_size
 from .plan import Plan, differing
 from .traced import asked_while_tracing
 
@@ -27,8 +29,11 @@ COMPILE_START = 0.12
 COMPILE_NODE = 0.003
 NUMBA_START = 0.7
 
-# Beyond so many nodes a program stays interpreted: compiling would take longer than it saves.
+# Beyond so many nodes a program is not compiled: that would take longer than it saves.
 TOO_LARGE = 4_000
+
+# From so many nodes on a graph of scalars is run by the generic loop.
+GENERIC_FROM = 200
 
 # Signatures that are remembered, and compiled programs that may live (Numba never frees their code).
 REMEMBERED = 4096
@@ -92,10 +97,13 @@ class Program:
     Attributes
     ----------
     calls : int
-    interpreted_seconds : float
-        Total time spent in the interpreter.
+    interpreted_seconds, looped_seconds : float
+        Total time spent in the interpreter, and in the generic loop.
+    nodes, size : int
+        Of the pending graph; and with the sub-graphs of calls.
+    generic : GenericProgram or None
     tier : str
-        ``"interpreted"`` or ``"compiled"``: what the last call ran.
+        ``"interpreted"``, ``"generic loop"`` or ``"compiled"``: what the last call ran.
     reason : str
         Why that tier.
     """
@@ -106,6 +114,10 @@ class Program:
         self.tier = ""
         self.reason = ""
         self.nodes = 0
+        self.size = 0
+        self.looped_seconds = 0.0
+        self.generic: GenericProgram | None = None
+        self._unsuited = ""  # why the generic loop can't run it
         self._lock = threading.Lock()
         self._plan: Plan | None = None
         self._first: list | None = None  # the first call's numbers
@@ -125,6 +137,10 @@ class Program:
         if plan is None or plan.compiled is None or settings.mode == "never":
             plan = self._choose(roots, inputs, numbers, outputs)
         if plan is None or plan.compiled is None or settings.mode == "never":
+            if self._wants_loop():
+                results = self._loop(roots, inputs, numbers, outputs)
+                if results is not None:
+                    return results
             return self._interpret(plan, roots, inputs, numbers, outputs)
         self.tier = "compiled"
         return plan.grouped(plan.compiled(plan.arrays(inputs, numbers)))
@@ -150,7 +166,39 @@ class Program:
         self.tier = "interpreted"
         return results
 
+    def _wants_loop(self) -> bool:
+        """Whether this call is to run in the generic loop."""
+        if self.size < GENERIC_FROM or self._unsuited or settings.mode == "never":
+            return False
+        if self.generic is not None:
+            return True
+        if settings.mode == "always":
+            return self.size > TOO_LARGE
+        return self.interpreted_seconds >= encode_estimate(self.size)
+
+    def _loop(self, roots, inputs, numbers, outputs) -> list | None:
+        """The results, computed by the generic loop; None if the graph is not for it."""
+        generic = self.generic
+        if generic is None or not generic.suits(numbers):
+            try:
+                generic = GenericProgram(pending(roots), inputs, numbers, outputs)
+            except Unsuited as error:
+                self._unsuited = str(error)
+                return None
+            self.generic = generic
+        started = time.perf_counter()
+        results = generic([n.value for n in inputs], numbers)
+        self.looped_seconds += time.perf_counter() - started
+        self.tier = "generic loop"
+        self.reason = f"{generic.reason}; {self.reason}"
+        return results
+
     # -- the choice -------------------------------------------------------------------------------
+
+    @property
+    def _spent(self) -> float:
+        """Seconds that compiled code could have saved (the loop is about half as fast)."""
+        return self.interpreted_seconds + self.looped_seconds / 2
 
     def compile_estimate(self) -> float:
         """Seconds that compiling is expected to take."""
@@ -160,10 +208,12 @@ class Program:
     def _choose(self, roots, inputs, numbers, outputs) -> Plan | None:
         """The plan to run, compiled if that pays; None for a first or a very large evaluation."""
         if not self.nodes:
-            self.nodes = len(pending(roots))
+            order = pending(roots)
+            self.nodes, self.size = len(order), opened_size(order)
         mode = settings.mode
         wanted = self._wants_compiling(mode)
-        if not wanted and (self.calls == 1 or self.nodes > TOO_LARGE):
+        looping = self.size > TOO_LARGE or self._wants_loop()
+        if not wanted and (self.calls == 1 or looping):
             self._first = numbers
             return None
         with self._lock:
@@ -186,11 +236,13 @@ class Program:
             self.reason = 'set_compile("never")'
         elif plan is not None and plan.compiled is not None:
             return True
-        elif self.nodes > TOO_LARGE:
-            self.reason = f"{self.nodes} nodes are too many to compile (limit {TOO_LARGE})"
-        elif mode == "auto" and self.interpreted_seconds < self.compile_estimate():
+        elif self.size > TOO_LARGE:
+            self.reason = f"{self.size} nodes are too many to compile (limit {TOO_LARGE})"
+            if self._unsuited:
+                self.reason += f", and the generic loop is not for it: {self._unsuited}"
+        elif mode == "auto" and self._spent < self.compile_estimate():
             self.reason = (
-                f"interpreting took {self.interpreted_seconds:.3f} s so far, "
+                f"running it took {self._spent:.3f} s so far, "
                 f"compiling would take about {self.compile_estimate():.2f} s"
             )
         elif live.count >= LIVE_PROGRAMS:
@@ -199,7 +251,7 @@ class Program:
             self.reason = (
                 'set_compile("always")'
                 if mode == "always"
-                else f"interpreting had taken {self.interpreted_seconds:.2f} s"
+                else f"running it had taken {self._spent:.2f} s"
             )
             return True
         return False
