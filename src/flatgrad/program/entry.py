@@ -1,0 +1,291 @@
+"""A graph bound to Numba functions of its own: they check their arguments, allocate, run, and raise.
+
+``program(x0, ...)`` returns fresh results, ``fill(x0, ..., y0, ...)`` writes those that have dimensions to
+given arrays; results without dimensions are returned as numbers by both. From Python a call is one
+dispatcher call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import numpy as np
+
+from ..errors import UnsupportedError
+from ..graph.node import CONST, Graph, Node, placeholder
+from ..graph.op import op_named
+from ..lower import lower
+from ..lower.lowering import has_loops
+from ..transform.simplify import simplify
+from .build import _comment, _compiling, _readable, plain
+from .cache import compile_function, load_module
+
+__all__ = ["Entry", "foreign", "prepared"]
+
+HEAD = '''"""A flatgrad program: these loops, printed to LLVM inside ``run`` and jitted by Numba.
+
+{comment}
+"""
+import numpy as np
+from numba import carray, cfunc, njit, types
+from flatgrad.emit.entry import entry_named
+from flatgrad.errors import ArgumentError, IndexingError, LoopError, ShapeError
+
+run = entry_named("{digest}")
+'''
+
+FILL = '''
+
+@njit(cache={cache}, nogil=True, error_model="numpy"{inline})
+def fill({given}):
+{checks}{arena}    {results} = run(({passed},))
+{errors}    return {returned}
+'''
+
+PROGRAM = '''
+
+@njit(cache={cache}, nogil=True, error_model="numpy"{inline})
+def program({arguments}):
+{checks}{allocate}{arena}    {results} = run(({passed},))
+{errors}    return {everything}
+'''
+
+CFUNC = '''
+
+@cfunc(types.int64({types}), cache=False, error_model="numpy")
+def pointer({pointers}):
+{views}{arena}    {results} = run(({passed},))
+{stores}    return code
+'''
+
+
+def prepared(graph: Graph) -> tuple[Graph, list[np.ndarray]]:
+    """`graph` simplified, every output a node of its own; arrays that it holds are further inputs."""
+    holes = tuple([placeholder(k, n.shape, n.dtype) for k, n in enumerate(graph.inputs)])
+    mapping = dict(zip(graph.inputs, holes, strict=True))
+    found, held = simplify(holes, graph.outputs, graph.order, mapping)
+    outputs: list[Node] = []
+    for node in found.outputs:
+        if node.op.kind in ("input", "const") or node in outputs:
+            node = Node(op_named("cast"), (node,), (node.dtype,), node.shape, node.dtype)
+        outputs.append(node)
+    return Graph(found.inputs, tuple(outputs), graph.name), [plain(n.value) for n in held]
+
+
+def foreign(graph: Graph) -> Node | None:
+    """A node of `graph` that has no machine code, if there is one."""
+    for node in graph.order:
+        if node.op is not CONST and not has_loops(node):
+            return node
+    return None
+
+
+class Entry:
+    """The functions of one graph, each compiled when it is first asked for.
+
+    Parameters
+    ----------
+    graph : Graph
+        Prepared. Its last inputs are the constants.
+    constants : list of ndarray
+    numbers : sequence of bool
+        Which arguments come as numbers rather than arrays.
+    label : str
+        How errors call it.
+    names : list of str
+        How errors call the arguments.
+
+    Raises
+    ------
+    UnsupportedError
+        If a node has no machine code.
+    """
+
+    def __init__(self, graph: Graph, constants, numbers, label: str, names):
+        node = foreign(graph)
+        if node is not None:
+            raise UnsupportedError(
+                f"{label}: {node.op.name} is run by NumPy, so this program is not all machine code and "
+                "cannot be called from compiled code; call it from Python"
+            )
+        self.graph = graph
+        self.constants = list(constants)
+        self.numbers = tuple(numbers)
+        self.label, self.names = label, list(names)
+        self.from_disk = False
+        self._lock = threading.RLock()
+        self._made: dict = {}
+        with _compiling:
+            self.loops = lower(graph)
+            self.source = _readable(self.loops)
+
+    @property
+    def arguments(self) -> list:
+        return self.loops.inputs[: len(self.names)]
+
+    # -- the functions ----------------------------------------------------------------------------
+
+    @property
+    def program(self):
+        """``program(x0, ...)``, for Python: compiled for the graph's dtypes and no others."""
+        return self._get("program", PROGRAM, self._types())
+
+    @property
+    def fill(self):
+        """``fill(x0, ..., y0, ...)``, for Python."""
+        return self._get("fill", FILL, (*self._types(), *self._result_types()))
+
+    @property
+    def njit(self):
+        """``program`` for Numba code, which inlines it. Nothing that contains it is cached on disk."""
+        return self._get("program", PROGRAM, None)
+
+    @property
+    def njit_out(self):
+        """``fill`` for Numba code."""
+        return self._get("fill", FILL, None)
+
+    @property
+    def cfunc(self):
+        """A Numba cfunc of pointers: arguments, then results. It returns 0 or an error's number."""
+        return self._get("pointer", CFUNC, None)
+
+    def _get(self, function: str, template: str, signature):
+        key = function, signature is None
+        with self._lock:
+            found = self._made.get(key)
+            if found is None:
+                found = self._made[key] = self._make(function, template, signature)
+            return found
+
+    def _make(self, function: str, template: str, signature):
+        from ..emit import blas
+        from ..emit.entry import Offer, offer
+
+        names = self.names
+        what = Offer(self.loops, self.label, names, self.constants)
+        text = self._text(template, what, cached=signature is not None)
+        digest = hashlib.sha256(text.encode())
+        digest.update(self.source.encode())
+        for array in self.constants:
+            digest.update(array.tobytes())
+        name = digest.hexdigest()
+        if signature is None and function != "pointer":
+            what.guard = name
+        self._made["offer", name] = what  # the intrinsic asks for it when Numba specializes later
+        offer(name, what)
+        head = HEAD.format(comment=_comment(self.source), digest=name)
+        with _compiling, blas.provided():
+            if signature is None:
+                return getattr(load_module(head + text, "entry"), function)
+            made, hit = compile_function(head + text, "entry", function, signature)
+            self.from_disk = self.from_disk or hit
+            made.disable_compile()
+            return made
+
+    def _types(self) -> tuple:
+        from numba import types
+        from numba.np.numpy_support import from_dtype
+
+        return tuple(
+            [
+                from_dtype(b.dtype.np)
+                if number
+                else types.Array(from_dtype(b.dtype.np), len(b.shape), "C")
+                for b, number in zip(self.arguments, self.numbers, strict=True)
+            ]
+        )
+
+    def _result_types(self) -> tuple:
+        from numba import types
+        from numba.np.numpy_support import from_dtype
+
+        return tuple(
+            [
+                types.Array(from_dtype(b.dtype.np), len(b.shape), "C")
+                for b in self.loops.outputs
+                if b.shape
+            ]
+        )
+
+    # -- text -------------------------------------------------------------------------------------
+
+    def _text(self, template: str, what, cached: bool) -> str:
+        inputs = [b.name for b in self.arguments]
+        outputs = self.loops.outputs
+        arrays = [b.name for b in what.filled]
+        passed = ", ".join([*inputs, *arrays] + ["arena"] * what.arena_given)
+        returned = [b.name for b in what.returned]
+        checks = _shape_checks(self.label, zip(self.arguments, self.names, strict=True))
+        if template is FILL:
+            checks += _shape_checks(self.label, [(b, f"out{k}") for k, b in enumerate(what.filled)])
+        return template.format(
+            cache=cached,
+            inline="" if cached or what.arena_given else ", forceinline=True",
+            arguments=", ".join(inputs),
+            given=", ".join([*inputs, *arrays]),
+            checks=checks,
+            allocate="".join(
+                f"    {b.name} = np.empty({_shape(b)}, np.{_numpy_name(b)})\n" for b in what.filled
+            ),
+            arena=f"    arena = np.empty({self.loops.arena_bytes + 64}, np.uint8)\n"
+            if what.arena_given
+            else "",
+            results=", ".join(["code", *returned]) + ("," if not returned else ""),
+            passed=passed,
+            errors=self._errors(),
+            returned=_tuple(returned) if returned else "None",
+            everything=_tuple([b.name for b in outputs]),
+            types=", ".join(
+                f"types.CPointer(types.{_numba_name(b)})" for b in (*self.arguments, *outputs)
+            ),
+            pointers=", ".join(f"p_{b.name}" for b in (*self.arguments, *outputs)),
+            views="".join(
+                f"    {b.name} = carray(p_{b.name}, {_shape(b)})\n"
+                if b.shape
+                else f"    {b.name} = p_{b.name}[0]\n"
+                for b in (*self.arguments, *what.filled)
+            ),
+            stores="".join(f"    p_{name}[0] = {name}\n" for name in returned),
+        )
+
+    def _errors(self) -> str:
+        lines = ["    if code != 0:\n"]
+        for k, make in enumerate(self.loops.checks):
+            error = make()
+            lines.append(f"        if code == {k + 1}:\n")
+            lines.append(f"            raise {type(error).__name__}({str(error)!r})\n")
+        text = (
+            f"{self.label}: an array to be filled overlaps an argument or another one; give each result "
+            "memory of its own"
+        )
+        lines.append(f"        raise ArgumentError({text!r})\n")
+        return "".join(lines)
+
+
+def _shape(buffer) -> str:
+    return f"({', '.join(map(str, buffer.shape))}{',' if len(buffer.shape) == 1 else ''})"
+
+
+def _numpy_name(buffer) -> str:
+    return buffer.dtype.np.name + ("_" if buffer.dtype.np.name == "bool" else "")
+
+
+def _numba_name(buffer) -> str:
+    return "boolean" if buffer.dtype.np.name == "bool" else buffer.dtype.np.name
+
+
+def _tuple(names: list) -> str:
+    return names[0] if len(names) == 1 else f"({', '.join(names)})"
+
+
+def _shape_checks(label: str, pairs) -> str:
+    lines = []
+    for buffer, name in pairs:
+        if not buffer.shape:
+            continue
+        wrong = " or ".join(f"{buffer.name}.shape[{k}] != {n}" for k, n in enumerate(buffer.shape))
+        text = f"{label}: {name} must have the shape {buffer.shape} that the program was compiled for"
+        lines.append(f"    if {wrong}:\n        raise ShapeError({text!r})\n")
+    return "".join(lines)
