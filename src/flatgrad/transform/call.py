@@ -15,7 +15,7 @@ from ..tensor import Tensor, late, make, node_of, outputs_of, wrap
 from .pullback import pullback
 from .trace import close, quiet, rebuild, trace
 
-__all__ = ["CALL", "call", "derived", "inline", "trace"]
+__all__ = ["CALL", "call", "derived", "inline", "trace", "trace_pullback", "trace_pushforward"]
 
 
 def _infer(nodes, graph: Graph):
@@ -45,7 +45,7 @@ def _pullback(g, out, inputs, graph: Graph) -> tuple:
 
 def _pushforward(tangents, out, inputs, graph: Graph) -> tuple:
     given = tuple([t is not None for t in tangents])
-    forward, extra, reached = derived(graph, _trace_pushforward, given, ())
+    forward, extra, reached = derived(graph, trace_pushforward, given, ())
     result: list[Tensor | None] = [None] * len(graph.outputs)
     if reached:
         found = call(forward, [*inputs, *[t for t in tangents if t is not None], *extra])
@@ -144,7 +144,7 @@ def trace_pullback(graph: Graph, wants, given):
         return _closed([*inputs, *[s for s in seeds if s is not None]], kept)
 
 
-def _trace_pushforward(graph: Graph, given, _):
+def trace_pushforward(graph: Graph, given, _):
     from .pushforward import pushforward
 
     with quiet():

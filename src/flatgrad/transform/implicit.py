@@ -13,15 +13,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..graph.node import Graph, Node, const, leaf, placeholder
+from ..graph import dtypes
+from ..graph.node import Graph, const, placeholder
 from ..graph.op import Op, register
 from ..ops.contraction import matmul
+from ..ops.declare import cast_node
 from ..ops.joining import cat, stack
 from ..ops.linalg import swap
 from ..tensor import Tensor, make, node_of, wrap
-from .call import CALL, call, derived, trace_pullback, trace_pushforward
+from .call import call, derived, trace_pullback, trace_pushforward
 from .loops import run_graph, scan_loop
-from .trace import intern, quiet, trace
+from .trace import intern, quiet
 
 __all__ = ["ELIMINATE", "IMPLICIT", "IMPLICIT_HOST", "Jacobian", "eliminated", "implicit"]
 
@@ -72,8 +74,8 @@ class Jacobian:
             columns = [self.times(unit(k, self.size, kind)) for k in range(self.size)]
             return stack(columns, 1)
         body, extra = derived(self.residual, _column)
-        every = wrap(_identity(self.size, kind))
-        return swap(scan_loop(body, [], [every], [self.x, *self.operands, *extra], self.size)[0])
+        given = [self.x, *self.operands, *extra]
+        return swap(scan_loop(body, [], [identity(self.size, kind)], given, self.size)[0])
 
 
 def zeros(like: Tensor) -> Tensor:
@@ -87,19 +89,24 @@ def unit(k: int, size: int, kind) -> Tensor:
     return cat([wrap(const(number, kind, (count,))) for number, count in parts if count])
 
 
-@lru_cache(maxsize=64)
-def _identity(size: int, kind) -> Node:
-    return leaf(np.eye(size, dtype=kind.np), kind)
+def counting(size: int) -> Tensor:
+    """0, 1, ..., size - 1 without an array from outside: a body of a loop may hold constants alone."""
+    return wrap(const(1, dtypes.int64, (size,))).cumsum(0) - 1
+
+
+def identity(size: int, kind) -> Tensor:
+    rows = counting(size)
+    return wrap(cast_node(node_of(rows.reshape(size, 1) == rows), kind))
 
 
 def _column(residual: Graph) -> tuple[Graph, list[Tensor]]:
     """The body of a loop over tangents: (tangent, x, operands, extra) -> ``J v``; and `extra`."""
-    jacobian_inputs = len(residual.inputs)
+    count = len(residual.inputs)
     with quiet():
         state = [placeholder(k, n.shape, n.dtype) for k, n in enumerate(residual.inputs)]
         handles = [wrap(n) for n in state]
-        tangent = placeholder(jacobian_inputs, state[0].shape, state[0].dtype)
-        flags = (True, *(False,) * (jacobian_inputs - 1))
+        tangent = placeholder(count, state[0].shape, state[0].dtype)
+        flags = (True, *(False,) * (count - 1))
         graph, extra, reached = derived(residual, trace_pushforward, flags, ())
         more = [placeholder(-1, node_of(t).shape, node_of(t).dtype) for t in extra]
         given = [*handles, wrap(tangent), *[wrap(n) for n in more]]
@@ -218,7 +225,7 @@ ELIMINATE = register(
     Op(
         "eliminate",
         "call",
-        2 - 3,
+        -1,
         ("graph",),
         infer=lambda nodes, graph: (nodes[1].shape, nodes[1].dtype),
         numpy=_solve_numpy,
@@ -241,11 +248,10 @@ def _elimination(n: int, m: int, kind) -> Graph:
     """Gauss and Jordan's elimination with partial pivoting of the n by n + m matrix (A, B)."""
     from ..ops.selection import where
 
-    a, b = placeholder(0, (n, n), kind), placeholder(1, (n, m), kind)
-    rows = wrap(_counting(n))
     nan = wrap(const(float("nan"), kind))
 
-    def step(whole: Tensor, k: Tensor, rows: Tensor) -> tuple:
+    def step(whole: Tensor, k: Tensor) -> Tensor:
+        rows = counting(n)
         column = row_of(whole, 1, k)
         pivot = where(rows >= k, column.abs(), -1.0).argmax()
         old, new = row_of(whole, 0, k), row_of(whole, 0, pivot)
@@ -254,12 +260,24 @@ def _elimination(n: int, m: int, kind) -> Graph:
         chosen = rows == pivot
         column = where(chosen, row_of(old, 0, k), column).reshape(n, 1)
         whole = where(chosen.reshape(n, 1), old, whole)
-        return (where((rows == k).reshape(n, 1), new, whole - column * new),)
+        return where((rows == k).reshape(n, 1), new, whole - column * new)
 
+    def solution(a: Tensor, b: Tensor) -> Tensor:
+        body = recorded(step, [((n, n + m), kind), ((), dtypes.int64)])
+        whole = cat([a, b], 1)
+        return scan_loop(body, [whole], [counting(n)], [], n)[0].narrow(1, n, m)
+
+    return recorded(solution, [((n, n), kind), ((n, m), kind)])
+
+
+def recorded(function, like) -> Graph:
+    """``function(*tensors)`` as a graph over inputs of (shape, dtype) each; it may use constants alone."""
     with quiet():
-        whole = cat([wrap(a), wrap(b)], 1)
-        body, _ = trace(step, [node_of(whole), const(0, _INDEX), _counting(n)])
-        found = scan_loop(intern(body), [whole], [rows], [rows], n)[0]
-        graph, captured = close([a, b], [node_of(found.narrow(1, n, m))])
-    assert not captured
-    return intern(graph)
+        holes = [placeholder(k, *shape_and_dtype) for k, shape_and_dtype in enumerate(like)]
+        result = function(*[wrap(n) for n in holes])
+        return intern(Graph(tuple(holes), (node_of(result),)))
+
+
+def row_of(t: Tensor, dim: int, k: Tensor) -> Tensor:
+    """``t[k]`` along `dim`, for a computed `k`."""
+    return t.index_select(dim, k.reshape(1)).squeeze(dim)

@@ -253,7 +253,8 @@ def copy_into(builder: Builder, order, mapping: dict) -> None:
             graph = node.attrs[0]
             inner = dict(zip(graph.inputs, [mapping[s] for s in node.inputs], strict=True))
             copy_into(builder, graph.order, inner)
-            mapping[node] = tuple(inner[n] for n in graph.outputs)
+            made = tuple(inner[n] for n in graph.outputs)
+            mapping[node] = made[0] if op.outputs == 1 else made
         elif op is PROJ and type(mapping[node.inputs[0]]) is tuple:
             mapping[node] = mapping[node.inputs[0]][node.attrs[0]]
         elif op.kind == "alias":
