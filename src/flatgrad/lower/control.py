@@ -161,8 +161,8 @@ def while_loop(lowering, pull: Pull, node: Node, results: dict[int, Buffer]) -> 
     if bound:
         again = again & (done < bound)
     group = [ir.While(statements(test), again, statements([*parts, step]))]
-    if bound and not partial:
-        flag = lowering.checks.flag(lambda: over_bound(bound))
+    if bound and partial is not True:
+        flag = lowering.checks.flag(lambda: over_bound(bound, partial))
         group.append(ir.Accum(flag, "or", ir.load(holds, at)))
     start = copy(constant(0, dtypes.int64), count, ())
     extra = {**results, -1: count, -2: holds}

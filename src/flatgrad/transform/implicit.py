@@ -1,10 +1,11 @@
 """``IMPLICIT``: a root that a solver finds; its derivatives come from the residual alone.
 
-With ``F(x, operands) = 0`` the implicit function theorem gives ``J dx = -(the tangent of F by the operands)``,
-``J`` being the Jacobian of ``F`` by ``x`` at the root: one linear solve a derivative, transposed in reverse.
-The rules are graphs over the operation's own result, so there are derivatives of any order.
+With ``F(x, operands) = 0`` the implicit function theorem gives ``J dx = -(tangent of F by the operands)``,
+``J`` being the Jacobian of ``F`` by ``x`` at the root: one linear solve a derivative, transposed in
+reverse. The rules are graphs over the operation's own result, so there are derivatives of any order.
 
-A solver that is a graph is opened by the compiler like a call; one that is Python runs between two compiled parts.
+A solver that is a graph is opened by the compiler like a call; one that is Python runs between two
+compiled parts.
 """
 
 from __future__ import annotations

@@ -314,7 +314,8 @@ def scan_loop(body: Graph, carries, xs, fixed, length: int, *, reverse=False, st
 
 # -- WHILE ----------------------------------------------------------------------------------------
 # inputs: carries; constants.  condition and body take both.  Outputs: carries, the number of iterations,
-# and with a bound the histories of the carries.  `partial`: to reach the bound is no error.
+# and with a bound the histories of the carries.  `partial`: True if to reach the bound is no error; a text
+# is what the error says.
 
 
 def _while_infer(nodes, condition, body: Graph, carries, bound, partial):
@@ -329,9 +330,9 @@ def _while_run(arrays, condition: Graph, body: Graph, carries, bound, partial) -
     count = 0
     while run_graph(condition, [*state, *fixed])[0]:
         if bound and count == bound:
-            if partial:
+            if partial is True:
                 break
-            raise over_bound(bound)
+            raise over_bound(bound, partial)
         if bound:
             for rows, value in zip(past, state, strict=True):
                 rows.append(value)
@@ -344,9 +345,10 @@ def _while_run(arrays, condition: Graph, body: Graph, carries, bound, partial) -
     return (*state, np.asarray(count), *(histories if bound else ()))
 
 
-def over_bound(bound: int) -> LoopError:
+def over_bound(bound: int, message: str | bool = False) -> LoopError:
     return LoopError(
-        f"while_loop: the loop was given a bound of {bound} iterations and its condition still holds after "
+        message
+        or f"while_loop: the loop was given a bound of {bound} iterations and its condition still holds after "
         "them; give a larger bound"
     )
 
