@@ -22,7 +22,7 @@ from ..transform.branch import branch
 from ..transform.checkpoint import checkpointed
 from ..transform.loops import reversible_while, scan_loop
 from ..transform.loops import while_loop as record_while
-from ..transform.trace import close, intern, quiet, settled
+from ..transform.trace import close, close_once, intern, quiet, settled
 from .tree import Spec, flatten, paths, unflatten
 
 __all__ = ["checkpoint", "cond", "fori_loop", "map", "scan", "switch", "while_loop"]
@@ -74,7 +74,7 @@ class Traced:
 
     def graph(self, outputs=None) -> tuple[Graph, list[Tensor]]:
         """(the graph over the placeholders and what was captured, the captured tensors)."""
-        graph, captured = close(self.inputs, self.outputs if outputs is None else outputs)
+        graph, captured = close_once(self.inputs, self.outputs if outputs is None else outputs)
         return intern(settled(graph)), [wrap(n) for n in captured]
 
 
@@ -441,7 +441,7 @@ def _check_condition(test: Traced) -> None:
 
 def _over_the_same(*traces: Traced) -> tuple:
     """Graphs of several traces over one list of inputs: placeholders, then all that any captured."""
-    closed = [close(t.inputs, t.outputs) for t in traces]
+    closed = [close_once(t.inputs, t.outputs) for t in traces]
     every = list(dict.fromkeys(n for _, captured in closed for n in captured))
     graphs = []
     for (graph, captured), trace in zip(closed, traces, strict=True):

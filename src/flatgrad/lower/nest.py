@@ -281,7 +281,28 @@ def written_view(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     index = index_of(axes)
     at = flat_index(view.loop(list(index), base.shape, *attrs), base.shape)
     write = ir.Store(buffer, at, pull.element(source, index))
-    return [copy_nest(pull, base, buffer), Nest(buffer, axes, 0, [write])]
+    return [*around_view(pull, node, buffer), Nest(buffer, axes, 0, [write])]
+
+
+def around_view(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
+    """The base copied, where a block of rows is written only what lies before and after it."""
+    base, source = node.inputs
+    view, attrs = view_of(node)
+    if view.name != "slice" or not base.shape or source.shape[1:] != base.shape[1:]:
+        return [copy_nest(pull, base, buffer)]
+    start, step = attrs[0][0], attrs[1][0]
+    if step != 1 or any(attrs[0][1:]) or any(k != 1 for k in attrs[1][1:]):
+        return [copy_nest(pull, base, buffer)]
+    end = start + source.shape[0]
+    nests = []
+    for first, rows in ((0, start), (end, base.shape[0] - end)):
+        if rows:
+            axes = axes_of((rows, *base.shape[1:]))
+            index = index_of(axes)
+            place = [first + index[0], *index[1:]]
+            at = flat_index(place, base.shape)
+            nests.append(Nest(buffer, axes, 0, [ir.Store(buffer, at, pull.element(base, place))]))
+    return nests
 
 
 def view_of(node: Node):

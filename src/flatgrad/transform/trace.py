@@ -10,7 +10,7 @@ from ..graph.modes import modes
 from ..graph.node import CONST, Graph, Node, placeholder, toposort
 from ..tensor import DETACH, node_of, wrap
 
-__all__ = ["close", "depends_on", "intern", "quiet", "rebuild", "settled", "trace"]
+__all__ = ["close", "close_once", "depends_on", "intern", "quiet", "rebuild", "settled", "trace"]
 
 
 @contextmanager
@@ -120,6 +120,39 @@ def close(inputs: list[Node], outputs: list[Node], name: str = "graph") -> tuple
         rebuild(copied, mapping, grad=any(n.requires_grad for n in order))
         outputs = [mapping[n] for n in outputs]
     return Graph((*inputs, *captured.values()), tuple(outputs), name), list(captured)
+
+
+def close_once(inputs, outputs) -> tuple[Graph, list[Node]]:
+    """``close``, where nodes from outside that compute the same come in as one.
+
+    A loop's body that says ``x[1:]`` of an outer `x` four times needs it, and sums its cotangent, once.
+    """
+    graph, captured = close(inputs, outputs)
+    same = _equal_nodes(captured)
+    kept = list(dict.fromkeys(same.values()))
+    if len(kept) == len(captured):
+        return graph, captured
+    holes = graph.inputs[len(inputs) :]
+    hole = {n: h for n, h in zip(captured, holes, strict=True) if same[n] is n}
+    mapping = {h: hole[same[n]] for n, h in zip(captured, holes, strict=True)}
+    mapping.update((n, n) for n in inputs)
+    rebuild(graph.order, mapping, grad=True)
+    new = (*inputs, *[hole[n] for n in kept])
+    return Graph(new, tuple([mapping[n] for n in graph.outputs]), graph.name), kept
+
+
+def _equal_nodes(nodes) -> dict[Node, Node]:
+    """Each of `nodes` with the first of them that computes the same."""
+    known: dict = {}
+    first: dict[Node, Node] = {}
+    for node in toposort(nodes, stop=lambda n: n.value is not None):
+        if not node.inputs or node.value is not None or node.op.kind in ("leaf", "custom"):
+            first[node] = node
+            continue
+        key = (node.op, tuple([first[s] for s in node.inputs]), node.attrs, node.requires_grad)
+        first[node] = known.setdefault(key, node)
+    wanted: dict[Node, Node] = {}
+    return {n: wanted.setdefault(first[n], n) for n in nodes}
 
 
 def settled(graph: Graph) -> Graph:
