@@ -2,10 +2,12 @@
 
 from .control import checkpoint, cond, fori_loop, map, scan, switch, while_loop
 from .derivatives import grad, grad_and_value, hvp, jvp, linearize, value_and_grad, vjp
-from .jacobians import hessian, jacfwd, jacrev
+from .jacobians import jacfwd, jacrev
+from .sparse import SparseDerivative, hessian, jacobian
 from .stateless import functional_call, stack_module_state
 
 __all__ = [
+    "SparseDerivative",
     "checkpoint",
     "cond",
     "fori_loop",
@@ -15,6 +17,7 @@ __all__ = [
     "hessian",
     "hvp",
     "jacfwd",
+    "jacobian",
     "jacrev",
     "jvp",
     "linearize",

@@ -189,7 +189,7 @@ class Linear:
     ----------
     record : callable
         Takes a list of tensors, returns a list of (Tensor or None), linear in them.
-    like : sequence of Tensor
+    like : sequence of (Tensor or Node)
         Their shapes and dtypes are the vectors'.
     grad : bool
         Whether results are to be differentiable by what is outside.
@@ -225,6 +225,6 @@ class Linear:
         ]
 
 
-def _kind(t: Tensor) -> tuple:
-    node = node_of(t)
+def _kind(t: Tensor | Node) -> tuple:
+    node = t if isinstance(t, Node) else node_of(t)
     return node.shape, node.dtype

@@ -149,6 +149,16 @@ def _transform(name: str, func, argnums, has_aux: bool, build) -> Callable:
     return jacobian
 
 
+def dense_jacobian(func: Callable, argnums: int | tuple[int, ...] = 0) -> Callable:
+    """:func:`jacrev` or :func:`jacfwd`, whichever takes fewer passes."""
+
+    def shorter(recorded: Recorded):
+        outputs, inputs = recorded.count()
+        return recorded.reverse(None) if outputs < inputs else recorded.forward(None)
+
+    return _transform("jacobian", func, argnums, False, shorter)
+
+
 def jacrev(
     func: Callable,
     argnums: int | tuple[int, ...] = 0,
