@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from flatgrad.func import control
 from flatgrad.func.tree import flatten, map_leaves
 from support.deadline import time_is_up
 
@@ -190,16 +189,16 @@ def check(seed: int, compiled: bool):
     with fg.set_compile("never"):
         f = Writer(seed).program()
         want = derivatives(lambda *xs: f(Plain, *xs), arrays, direction)
-        have = derivatives(lambda *xs: f(control, *xs), arrays, direction)
+        have = derivatives(lambda *xs: f(fg, *xs), arrays, direction)
     for w, h in zip(want, have, strict=True):
         assert np.isfinite(w).all()
         np.testing.assert_allclose(h, w, rtol=1e-9, atol=1e-11, err_msg=f"interpreted, seed {seed}")
     if not compiled:
         return
     with fg.set_compile("always"):
-        have = derivatives(lambda *xs: f(control, *xs), arrays, direction)
+        have = derivatives(lambda *xs: f(fg, *xs), arrays, direction)
         _, tangent = fg.autograd.functional.jvp(
-            lambda *xs: f(control, *xs),
+            lambda *xs: f(fg, *xs),
             tuple(fg.tensor(a) for a in arrays),
             tuple(fg.tensor(d) for d in direction),
         )

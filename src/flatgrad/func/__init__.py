@@ -1,6 +1,7 @@
 """Functions that differentiate: compiled functions, transforms of functions, control flow."""
 
-from .control import checkpoint, cond, fori_loop, map, scan, switch, while_loop
+from .branches import checkpoint, cond, switch
+from .control import fori_loop, map, scan, while_loop
 from .derivatives import grad, grad_and_value, hvp, jvp, linearize, value_and_grad, vjp
 from .jacobians import jacfwd, jacrev
 from .sparse import SparseDerivative, hessian, jacobian

@@ -1,13 +1,12 @@
-"""Control flow in the graph: scan, map, while_loop, fori_loop, cond, switch, checkpoint.
+"""Loops of the graph: scan, map, fori_loop and while_loop.
 
-The functions given are traced once, over placeholders; they become real loops and branches of the
-compiled program, with derivatives of any order that are loops and branches as well.
+The functions given are traced once, over placeholders; they become real loops of the compiled program,
+with derivatives of any order that are loops as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 
 import numpy as np
 
@@ -17,105 +16,14 @@ from ..graph import dtypes
 from ..graph.node import Graph, Node, placeholder
 from ..ops.declare import cast_node
 from ..ops.joining import cat
-from ..tensor import Tensor, late, node_of, wrap
-from ..transform.branch import branch
-from ..transform.checkpoint import checkpointed
+from ..tensor import Tensor, node_of, wrap
 from ..transform.loops import reversible_while, scan_loop
 from ..transform.loops import while_loop as record_while
-from ..transform.trace import close, close_once, intern, quiet, settled
-from .tree import Spec, flatten, paths, unflatten
+from ..transform.trace import close, intern, quiet
+from .traced import Traced, map_nodes, matching_carry, over_the_same, promoted, tensors_of
+from .tree import Spec, paths, unflatten
 
-__all__ = ["checkpoint", "cond", "fori_loop", "map", "scan", "switch", "while_loop"]
-
-
-# -- tracing the functions that are given ---------------------------------------------------------
-
-
-def tensors_of(name: str, what: str, tree) -> tuple[list[Tensor], Spec]:
-    """The leaves of `tree` as tensors.
-
-    Raises
-    ------
-    ArgumentError
-        For a leaf that is neither tensor, array nor number.
-    """
-    leaves, spec = flatten(tree)
-    out = []
-    for leaf, path in zip(leaves, paths(spec), strict=True):
-        if isinstance(leaf, Tensor):
-            out.append(leaf)
-        elif isinstance(leaf, (np.ndarray, np.generic, int, float, bool)):
-            out.append(late.convert(leaf))
-        else:
-            raise ArgumentError(
-                f"{name}: {what}{path} must be a tensor, an array or a number, got "
-                f"{type(leaf).__name__}; close over what is not data instead of passing it"
-            )
-    return out, spec
-
-
-class Traced:
-    """A function of trees, traced: outputs over placeholders, before what it captured is known.
-
-    inputs, outputs : lists of Node; spec : Spec of the result.
-    """
-
-    def __init__(self, name: str, what: str, function: Callable, like: list[Node], specs):
-        with quiet(grad=True):
-            self.inputs = [
-                placeholder(k, n.shape, n.dtype, n.dtype.is_differentiable)
-                for k, n in enumerate(like)
-            ]
-            handles = iter([wrap(n) for n in self.inputs])
-            arguments = [unflatten(s, [next(handles) for _ in range(s.count)]) for s in specs]
-            result = function(*arguments)
-            tensors, self.spec = tensors_of(name, f"the result of {what}", result)
-            self.outputs = [node_of(t) for t in tensors]
-
-    def graph(self, outputs=None) -> tuple[Graph, list[Tensor]]:
-        """(the graph over the placeholders and what was captured, the captured tensors)."""
-        graph, captured = close_once(self.inputs, self.outputs if outputs is None else outputs)
-        return intern(settled(graph)), [wrap(n) for n in captured]
-
-
-def matching_carry(name: str, traced: list[Node], spec: Spec, like: list[Node], want: Spec):
-    """The new carry, if it has the structure, shapes and dtypes of the one that went in.
-
-    Raises
-    ------
-    ArgumentError, ShapeError, DTypeError
-        If it has not.
-    """
-    if spec != want:
-        raise ArgumentError(
-            f"{name}: the carry that comes out must have the structure of the one that went in, {want}, got "
-            f"{spec}; return the carry as it came"
-        )
-    for node, old, path in zip(traced, like, paths(want), strict=True):
-        if node.shape != old.shape:
-            raise ShapeError(
-                f"{name}: the carry{path} must keep its shape {old.shape}, got {node.shape} after one "
-                "iteration; start with the final shape (broadcast_to), or reduce inside the loop"
-            )
-        if node.dtype is not old.dtype:
-            raise DTypeError(
-                f"{name}: the carry{path} must keep its dtype {old.dtype!r}, got {node.dtype!r} after one "
-                "iteration; convert the initial value or the result with .to()"
-            )
-    return traced
-
-
-def promoted(like: list[Node], out: list[Node]) -> list[Node] | None:
-    """Initial carries in the dtype that one iteration gives them; None if they have it already."""
-    if len(like) != len(out):
-        return None
-    better = [
-        dtypes.promote_types(a.dtype, b.dtype) if a.shape == () else a.dtype
-        for a, b in zip(like, out, strict=True)
-    ]
-    if all(d is n.dtype for d, n in zip(better, like, strict=True)):
-        return None
-    return [cast_node(n, d) for n, d in zip(like, better, strict=True)]
+__all__ = ["fori_loop", "map", "scan", "while_loop"]
 
 
 # -- scan, map, fori_loop -------------------------------------------------------------------------
@@ -190,10 +98,6 @@ def scan(
         inner = _inner_length(checkpoint, length, like)
         found = _in_segments(graph, carry, rows, fixed, length, reverse, inner)
     return unflatten(carry_spec, found[:c]), unflatten(pair.children[1], found[2 * c :])
-
-
-def map_nodes(tensors) -> list[Node]:
-    return [node_of(t) for t in tensors]
 
 
 def _length(name: str, rows: list[Tensor], spec: Spec, length) -> int:
@@ -398,7 +302,7 @@ def while_loop(
     >>> x = fg.tensor(3.0, requires_grad=True)
     >>> y = fg.while_loop(lambda v: v < 100.0, lambda v: v * x, x)  # x ** 5
     >>> y, fg.autograd.grad(y, x)[0]
-    (tensor(243., grad_fn=<Proj Backward0>), tensor(405.))
+    (tensor(243., grad_fn=<WhileLoopBackward0>), tensor(405.))
     """
     for value, what in ((bound, "bound"), (memory, "memory")):
         if value is not None and (
@@ -415,7 +319,7 @@ def while_loop(
     matching_carry("while_loop", body.outputs, body.spec, like, spec)
     test = Traced("while_loop", "cond_fun", cond_fun, like, (spec,))
     _check_condition(test)
-    condition, step, fixed = _over_the_same(test, body)
+    condition, step, fixed = over_the_same(test, body)
     needs = any(node_of(t).requires_grad for t in (*carry, *fixed))
     if bound is not None:
         found = record_while(condition, step, carry, fixed, bound=int(bound))
@@ -437,156 +341,3 @@ def _check_condition(test: Traced) -> None:
         raise DTypeError(
             f"while_loop: cond_fun must return a bool, got {test.outputs[0].dtype!r}; compare (x != 0)"
         )
-
-
-def _over_the_same(*traces: Traced) -> tuple:
-    """Graphs of several traces over one list of inputs: placeholders, then all that any captured."""
-    closed = [close_once(t.inputs, t.outputs) for t in traces]
-    every = list(dict.fromkeys(n for _, captured in closed for n in captured))
-    graphs = []
-    for (graph, captured), trace in zip(closed, traces, strict=True):
-        own = dict(zip(captured, graph.inputs[len(trace.inputs) :], strict=True))
-        holes = [
-            own[n] if n in own else placeholder(-1, n.shape, n.dtype, n.requires_grad)
-            for n in every
-        ]
-        graphs.append(
-            intern(settled(Graph((*graph.inputs[: len(trace.inputs)], *holes), graph.outputs)))
-        )
-    return (*graphs, [wrap(n) for n in every])
-
-
-# -- cond, switch ---------------------------------------------------------------------------------
-
-
-def cond(pred, true_fn: Callable, false_fn: Callable, *operands):
-    """``true_fn(*operands) if pred else false_fn(*operands)``, as a real branch.
-
-    Parameters
-    ----------
-    pred : bool or bool tensor without dimensions
-        A Python bool chooses at once, and nothing of the other branch is recorded.
-    true_fn, false_fn : callable
-        Functions of the operands, whose results have the same structure, shapes and dtypes.
-    operands : pytrees
-
-    Returns
-    -------
-    pytree
-        The chosen function's result. Derivatives flow through the chosen branch alone.
-
-    Examples
-    --------
-    >>> import flatgrad as fg
-    >>> x = fg.tensor(-2.0)
-    >>> fg.cond(x > 0, lambda x: x.log(), lambda x: x * 3, x)
-    tensor(-6.)
-    """
-    if isinstance(pred, (bool, np.bool_)):
-        return (true_fn if pred else false_fn)(*operands)
-    tensors, _ = tensors_of("cond", "pred", pred)
-    if len(tensors) != 1 or node_of(tensors[0]).shape != () or tensors[0].dtype is not dtypes.bool_:
-        given = [(tuple(t.shape), t.dtype) for t in tensors]
-        raise ArgumentError(
-            f"cond: pred must be one bool without dimensions, got {given}; reduce it with .any() or "
-            ".all(), or choose element by element with flatgrad.where"
-        )
-    index = wrap(cast_node(node_of(tensors[0]), dtypes.int64))
-    return _switch("cond", index, ((false_fn, "false_fn"), (true_fn, "true_fn")), operands)
-
-
-def switch(index, branches, *operands):
-    """``branches[index](*operands)``, as a real branch; the index is clamped to the branches there are.
-
-    Parameters
-    ----------
-    index : int or integer tensor without dimensions
-    branches : sequence of callable
-        Functions of the operands, whose results have the same structure, shapes and dtypes.
-    operands : pytrees
-
-    Examples
-    --------
-    >>> import flatgrad as fg
-    >>> fg.switch(fg.tensor(1), [lambda x: x, lambda x: x * x, lambda x: -x], 3.0)
-    tensor(9.)
-    """
-    branches = list(branches)
-    if not branches:
-        raise ArgumentError("switch: at least one branch is required, got none")
-    if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
-        return branches[min(max(int(index), 0), len(branches) - 1)](
-            *_as_tensors("switch", operands)
-        )
-    tensors, _ = tensors_of("switch", "index", index)
-    if (
-        len(tensors) != 1
-        or node_of(tensors[0]).shape != ()
-        or tensors[0].dtype.category != dtypes.INTEGER
-    ):
-        given = [(tuple(t.shape), t.dtype) for t in tensors]
-        raise ArgumentError(f"switch: index must be one integer without dimensions, got {given}")
-    chosen = wrap(cast_node(node_of(tensors[0]), dtypes.int64))
-    named = [(f, f"branches[{k}]") for k, f in enumerate(branches)]
-    return _switch("switch", chosen, named, operands)
-
-
-def _as_tensors(name: str, operands) -> tuple:
-    tensors, spec = tensors_of(name, "operands", tuple(operands))
-    return unflatten(spec, tensors)
-
-
-def _switch(name: str, index: Tensor, branches, operands):
-    tensors, spec = tensors_of(name, "operands", tuple(operands))
-    like = map_nodes(tensors)
-    traces = [Traced(name, what, f, like, spec.children) for f, what in branches]
-    first, (_, what) = traces[0], branches[0]
-    for trace, (_, other) in zip(traces[1:], branches[1:], strict=True):
-        have = [(n.shape, n.dtype) for n in trace.outputs]
-        want = [(n.shape, n.dtype) for n in first.outputs]
-        if trace.spec != first.spec or have != want:
-            raise ArgumentError(
-                f"{name}: all branches must return the same structure, shapes and dtypes: {what} returns "
-                f"{first.spec} of {want}, {other} returns {trace.spec} of {have}"
-            )
-    *graphs, fixed = _over_the_same(*traces)
-    return unflatten(first.spec, branch(tuple(graphs), index, [*tensors, *fixed]))
-
-
-# -- checkpoint -----------------------------------------------------------------------------------
-
-
-def checkpoint(f: Callable) -> Callable:
-    """`f`, whose inner values reverse mode computes again instead of keeping them.
-
-    A training step of many layers needs the memory of one layer, if each is a checkpoint, for the time of
-    one more forward pass.
-
-    Parameters
-    ----------
-    f : callable
-        A function of pytrees of tensors; traced at each call.
-
-    Returns
-    -------
-    callable
-        With the same arguments and results.
-
-    Examples
-    --------
-    >>> import flatgrad as fg
-    >>> x = fg.tensor([1.0, 2.0], requires_grad=True)
-    >>> layer = fg.checkpoint(lambda x: (x * x).exp().sum())
-    >>> fg.autograd.grad(layer(x), x)
-    (tensor([  5.4366, 218.3926]),)
-    """
-
-    @wraps(f)
-    def function(*args, **kwargs):
-        tensors, spec = tensors_of("checkpoint", "arguments", (args, kwargs))
-        like = map_nodes(tensors)
-        traced = Traced("checkpoint", "f", lambda both: f(*both[0], **both[1]), like, (spec,))
-        graph, captured = traced.graph()
-        return unflatten(traced.spec, checkpointed(graph, [*tensors, *captured]))
-
-    return function
