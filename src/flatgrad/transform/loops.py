@@ -348,8 +348,8 @@ def _while_run(arrays, condition: Graph, body: Graph, carries, bound, partial) -
 def over_bound(bound: int, message: str | bool = False) -> LoopError:
     return LoopError(
         message
-        or f"while_loop: the loop was given a bound of {bound} iterations and its condition still holds after "
-        "them; give a larger bound"
+        or f"while_loop: the loop was given a bound of {bound} iterations and its condition still holds "
+        "after them; give a larger bound"
     )
 
 
