@@ -330,6 +330,18 @@ def while_loop(
     return unflatten(spec, found[: len(carry)])
 
 
+def bounded_loop(cond_fun: Callable, body_fun: Callable, init, bound: int, message: str):
+    """`while_loop` whose error says `message` if the condition still holds after `bound` iterations."""
+    carry, spec = tensors_of("while_loop", "init", init)
+    like = map_nodes(carry)
+    body = Traced("while_loop", "body_fun", body_fun, like, (spec,))
+    matching_carry("while_loop", body.outputs, body.spec, like, spec)
+    test = Traced("while_loop", "cond_fun", cond_fun, like, (spec,))
+    condition, step, fixed = _over_the_same(test, body)
+    found = record_while(condition, step, carry, fixed, bound=bound, partial=message)
+    return unflatten(spec, found[: len(carry)])
+
+
 def _check_condition(test: Traced) -> None:
     if len(test.outputs) != 1 or test.outputs[0].shape != ():
         shapes = [n.shape for n in test.outputs]
