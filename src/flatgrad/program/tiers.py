@@ -15,9 +15,9 @@ from collections import OrderedDict
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph.node import INPUT, pending
+from ..graph.node import INPUT, Graph, pending
 from . import interpret
-from .generic import GenericProgram, Unsuited, encode_estimate, opened_size
+from .generic import GenericProgram, Unsuited, encode_estimate, opened_size, swept_size
 from .plan import Plan, differing
 from .traced import asked_while_tracing
 
@@ -31,6 +31,11 @@ NUMBA_START = 0.7
 
 # Beyond so many nodes a program is not compiled: that would take longer than it saves.
 TOO_LARGE = 4_000
+
+# Seconds that interpreting one node takes, and how often a while loop is taken to go around: a graph's
+# loops may take longer in one interpreted call than compiling them.
+NODE_SECONDS = 3e-6
+WHILE_ROUNDS = 100
 
 # From so many nodes on a graph of scalars is run by the generic loop.
 GENERIC_FROM = 200
@@ -114,9 +119,11 @@ class Program:
         self.tier = ""
         self.reason = ""
         self.nodes = 0
+        self.looping_seconds = 0.0  # what interpreting the loops inside takes, one call
         self.size = 0
         self.looped_seconds = 0.0
         self.generic: GenericProgram | None = None
+        self._swept = 0  # operations of sweeps among the nodes
         self._unsuited = ""  # why the generic loop can't run it
         self._lock = threading.Lock()
         self._plan: Plan | None = None
@@ -164,6 +171,9 @@ class Program:
             results = plan.grouped(plan.interpret(plan.arrays(inputs, numbers)))
         self.interpreted_seconds += time.perf_counter() - started
         self.tier = "interpreted"
+        if self._swept:
+            self.tier = "generic loop"
+            self.reason = f"{self._swept} operations forward and backward in one list"
         return results
 
     def _wants_loop(self) -> bool:
@@ -210,6 +220,8 @@ class Program:
         if not self.nodes:
             order = pending(roots)
             self.nodes, self.size = len(order), opened_size(order)
+            self.looping_seconds = NODE_SECONDS * iterated_nodes(order)
+            self._swept = swept_size(order)
         mode = settings.mode
         wanted = self._wants_compiling(mode)
         looping = self.size > TOO_LARGE or self._wants_loop()
@@ -240,7 +252,7 @@ class Program:
             self.reason = f"{self.size} nodes are too many to compile (limit {TOO_LARGE})"
             if self._unsuited:
                 self.reason += f", and the generic loop is not for it: {self._unsuited}"
-        elif mode == "auto" and self._spent < self.compile_estimate():
+        elif mode == "auto" and self._spent + self.looping_seconds < self.compile_estimate():
             self.reason = (
                 f"running it took {self._spent:.3f} s so far, "
                 f"compiling would take about {self.compile_estimate():.2f} s"
@@ -252,9 +264,25 @@ class Program:
                 'set_compile("always")'
                 if mode == "always"
                 else f"running it had taken {self._spent:.2f} s"
+                if self._spent
+                else f"interpreting its loops would take about {self.looping_seconds:.2f} s"
             )
             return True
         return False
+
+
+def iterated_nodes(order) -> int:
+    """Nodes that interpreting the loops among `order` runs, each as often as its loop goes around."""
+    total = 0
+    for node in order:
+        if node.op.kind in ("loop", "while", "call") and node.value is None:
+            graphs = [g for g in node.attrs if type(g) is Graph]
+            inner = sum(iterated_nodes(g.order) for g in graphs)
+            if node.op.kind != "call":
+                rounds = WHILE_ROUNDS if node.op.kind == "while" else node.attrs[3]
+                inner = rounds * (inner + sum(len(g.order) for g in graphs))
+            total += inner
+    return total
 
 
 class Live:
