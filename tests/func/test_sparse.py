@@ -179,6 +179,17 @@ def test_a_signature_is_recorded_once_and_keeps_its_pattern():
     assert (derivative.pattern(X, 2.0) != (derivative(X, 1.0) != 0)).nnz == 0
 
 
+def test_what_is_closed_over_is_read_at_every_call():
+    w = fg.tensor([2.0], dtype=fg.float64, requires_grad=True)
+    derivative = ours.jacobian(lambda x: x * w, sparse=True)
+    np.testing.assert_array_equal(derivative(X).data, np.full(6, 2.0))
+    with fg.no_grad():
+        w.mul_(3)
+    np.testing.assert_array_equal(derivative(X).data, np.full(6, 6.0))
+    derivative.values(X).sum().backward()
+    assert w.grad.item() == 6.0
+
+
 def test_integer_arguments_belong_to_the_signature():
     derivative = ours.jacobian(lambda x, k, n: x[k] * n, sparse=True)
     for index in ([3, 0], [1, 1]):
@@ -407,6 +418,7 @@ def test_collocation_of_an_optimal_control_problem():
         (lambda: ours.jacobian(lambda x: x.float(), sparse=True)(X), "float32, float64"),
         (lambda: ours.jacobian(lambda x: "a", sparse=True)(X), "unsupported type str"),
         (lambda: ours.jacobian(lambda x, s: x, sparse=True)(X, {1}), "must be hashable"),
+        (lambda: ours.jacobian(lambda x: x, sparse=True)("x"), "got str"),
         (lambda: ours.hessian(lambda x: x, sparse=True)(X), "scalar"),
     ],
 )

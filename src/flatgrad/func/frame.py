@@ -16,7 +16,7 @@ from ..autograd.hooks import run_hooks
 from ..autograd.modes import inference_mode, set_grad_enabled
 from ..errors import GradientError
 from ..graph.modes import modes
-from ..graph.node import INFERENCE, Node, const, placeholder
+from ..graph.node import NUMBER, Node, const, placeholder
 from ..graph.op import PUBLIC
 from ..tensor import ALIAS, Tensor, node_of, record, wrap
 from ..transform.call import call
@@ -51,7 +51,7 @@ def variable_over(name: str, t: Tensor, path: str = "") -> Tensor:
     node = fresh._node
     node.value = node.inputs[0].value
     node.requires_grad = True
-    node.mark &= ~INFERENCE
+    node.mark = node.inputs[0].mark & NUMBER  # and not an inference tensor
     return fresh
 
 

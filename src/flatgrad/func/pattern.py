@@ -449,6 +449,7 @@ _BY_KIND = {
     "branch": _branches,
 }
 _BY_NAME = {
+    "overwrite": lambda walk, node, given: given[1],
     "index": _index,
     "gather": _gather,
     "index_put": _index_put,

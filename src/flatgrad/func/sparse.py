@@ -16,22 +16,24 @@ import numpy as np
 
 from ..autograd.modes import inference_mode
 from ..errors import ArgumentError, GradientError
-from ..graph.node import Graph, const, leaf, placeholder
+from ..graph.dtypes import float64
+from ..graph.node import Graph, Node, const, leaf, placeholder
 from ..graph.op import PUBLIC
 from ..graph.shapes import numel
 from ..ops.indexing import take_along
 from ..tensor import Tensor, late, node_of, wrap
-from ..transform.call import call
+from ..transform.call import call, inline
 from ..transform.pullback import pullback
 from ..transform.pushforward import pushforward
 from ..transform.trace import close, quiet, rebuild
 from . import colouring
-from .arguments import chosen_positions, constant_leaves, is_numeric, output_tensors, tensors_of
+from .arguments import chosen_positions, constant_leaves, is_numeric, output_tensors
 from .derivatives import grad
 from .frame import Linear, variable_over
 from .jacobians import dense_jacobian
 from .jacobians import hessian as dense_hessian
 from .pattern import pattern_of
+from .tracing import Kind, Traced
 from .tree import flatten, unflatten
 
 __all__ = ["SparseDerivative", "hessian", "jacobian"]
@@ -127,7 +129,8 @@ class SparseDerivative:
     happen to be zero are stored.
 
     `func` is recorded once for a signature: structure, shapes and dtypes, and the *values* of integer
-    and bool arguments (indices decide the pattern). What it prints or draws at random happens once.
+    and bool arguments (indices decide the pattern). What it prints happens once. Of floating-point
+    tensors that it closes over the present values are used at every call.
     """
 
     LIMIT = 64  # signatures that are remembered
@@ -180,7 +183,7 @@ class SparseDerivative:
                 key.append((type(x), x))
             elif t.dtype.is_differentiable:
                 given.append(t)
-                key.append((t.shape, t.dtype))
+                key.append((t.shape, t.dtype, type(x) is float))
             else:
                 key.append((t.shape, t.dtype, _value(t).tobytes()))
         signature = tuple(key)
@@ -200,23 +203,15 @@ class SparseDerivative:
         return plan, given
 
     def _make(self, leaves, tensors, spec) -> Plan:
-        inputs, replaced = [], []
-        for x, t in zip(leaves, tensors, strict=True):
-            if t is not None and t.dtype.is_differentiable:
-                inputs.append(placeholder(len(inputs), tuple(t.shape), t.dtype))
-                t = wrap(inputs[-1])
-            replaced.append(x if t is None else t)
-        args, kwargs = unflatten(spec, replaced)
-        positions = chosen_positions(self._name, self._argnums, len(args))
-        with quiet():
-            recorded = Recorded(self._name, self._func, args, kwargs, positions)
-        return Plan(recorded, inputs)
+        return Plan(Recorded(self._name, self._func, self._argnums, leaves, tensors, spec))
 
 
 def _tensor(x) -> Tensor | None:
     """A numeric leaf as a tensor. None for others, and for Python's ints and bools."""
     if isinstance(x, Tensor):
         return x
+    if type(x) is float:
+        return wrap(leaf(np.asarray(x), float64))
     return late.convert(x) if is_numeric(x) and not isinstance(x, (bool, int)) else None
 
 
@@ -226,29 +221,61 @@ def _value(t: Tensor) -> np.ndarray:
     return node.value
 
 
-class Recorded:
-    """The function recorded over placeholders; of a Hessian its gradient."""
+def _chosen(name: str, argnums, spec) -> tuple[list[int], tuple[int, ...], list[bool]]:
+    """Which leaves are differentiated by, which arguments, which of their leaves are variables."""
+    args, _ = unflatten(spec, range(spec.count))
+    positions = chosen_positions(name, argnums, len(args))
+    places, inner = flatten(tuple([args[k] for k in positions]))
+    variable = [not fixed for fixed in constant_leaves(inner)]
+    return list(compress(places, variable)), positions, variable
 
-    def __init__(self, name: str, func, args, kwargs, positions):
+
+class Recorded:
+    """The function (of a Hessian its gradient) recorded over placeholders.
+
+    Attributes
+    ----------
+    given : list of Node
+        Placeholders of all floating-point arguments, then of captured tensors.
+    captured : list of Tensor
+        The floating-point tensors that the function closes over; their present values are used.
+    inputs, outputs : lists of Node
+        Those of the matrix.
+    """
+
+    def __init__(self, name: str, func, argnums, leaves, tensors, spec):
         self.symmetric = name == "hessian"
-        tensors, spec = tensors_of(
-            name, tuple([args[k] for k in positions]), "the differentiated arguments"
-        )
-        variable = [not fixed for fixed in constant_leaves(spec)]
-        tensors = list(compress(tensors, variable))
-        for t in tensors:
-            if not t.dtype.is_differentiable:
+        floating = [k for k, t in enumerate(tensors) if t is not None and t.dtype.is_differentiable]
+        chosen, positions, variable = _chosen(name, argnums, spec)
+        for k in chosen:
+            if k not in floating:
+                t = tensors[k]
+                what = type(leaves[k]).__name__ if t is None else repr(t.dtype)
                 raise GradientError(
-                    f"{name}: only floating-point arguments can be differentiated by, got "
-                    f"{t.dtype!r}; convert them, or choose other argnums"
+                    f"{name}: only floating-point arguments can be differentiated by, got {what}; "
+                    "convert them, or choose other argnums"
                 )
         if self.symmetric:
             func = grad(func, positions)
-        with inference_mode(False):
+
+        def function(floats):
+            filled = [x if t is None else t for x, t in zip(leaves, tensors, strict=True)]
+            for k, t in zip(floating, floats, strict=True):
+                filled[k] = t
+            args, kwargs = unflatten(spec, filled)
             outputs, _ = output_tensors(name, func(*args, **kwargs))
-        if self.symmetric:
-            outputs = list(compress(outputs, variable))
-        dtypes = {t.dtype for t in (*outputs, *tensors)}
+            return list(compress(outputs, variable)) if self.symmetric else outputs
+
+        kinds = [
+            Kind(tuple(tensors[k].shape), tensors[k].dtype, type(leaves[k]) is float)
+            for k in floating
+        ]
+        traced = Traced(name, function, kinds)
+        self.given = [placeholder(k, n.shape, n.dtype) for k, n in enumerate(kinds)]
+        self.inputs = [self.given[floating.index(k)] for k in chosen]
+        self.captured: list[Tensor] = []
+        self.outputs = inline(traced.graph, [*self.given, *self._taken(traced)])
+        dtypes = {n.dtype for n in (*self.outputs, *self.inputs)}
         if len(dtypes) > 1:
             raise GradientError(
                 f"{name}: arguments and outputs of a sparse derivative must be of one "
@@ -257,8 +284,18 @@ class Recorded:
                 + "; convert them with .to()"
             )
         self.dtype = dtypes.pop()
-        self.inputs = [node_of(t) for t in tensors]
-        self.outputs = [node_of(t) for t in outputs]
+
+    def _taken(self, traced: Traced) -> list[Node]:
+        """For all that was captured a placeholder, or itself: integers decide the pattern."""
+        found = []
+        for c in traced.captured:
+            node = node_of(c) if isinstance(c, Tensor) else c
+            if isinstance(c, Tensor) and node.dtype.is_differentiable:
+                self.captured.append(c)
+                node = placeholder(len(self.given), node.shape, node.dtype)
+                self.given.append(node)
+            found.append(node)
+        return found
 
     def forward(self, colours: np.ndarray) -> Tensor:
         """The compressed Jacobian, a row for each colour of the columns."""
@@ -272,8 +309,7 @@ class Recorded:
         with inference_mode(False):
             fresh = [variable_over("jacobian", wrap(n))._node for n in self.inputs]
             mapping = dict(zip(self.inputs, fresh, strict=True))
-            order = Graph(tuple(self.inputs), tuple(self.outputs)).order
-            rebuild(order, mapping, grad=True)
+            rebuild(Graph((), tuple(self.outputs)).order, mapping, grad=True)
         outputs = [mapping[n] for n in self.outputs]
         pull = Linear(lambda seeds: pullback(outputs, fresh, seeds), self.outputs, False)
         return self._compressed(pull, self.outputs, self.inputs, colours)
@@ -305,7 +341,7 @@ class Plan:
         From the floating-point arguments to the pattern's elements.
     """
 
-    def __init__(self, recorded: Recorded, inputs):
+    def __init__(self, recorded: Recorded):
         found = pattern_of(recorded.inputs, recorded.outputs)
         if recorded.symmetric:
             found = found + found.T.tocsr()
@@ -321,8 +357,9 @@ class Plan:
                 compressed, places = _choose(recorded, found, *at)
                 self.passes = compressed.shape[0]
                 data = take_along(compressed.reshape(-1), 0, places)
-            self.graph, captured = close(inputs, [node_of(data)], recorded_name(recorded))
-        self.captured = [wrap(n) for n in captured]
+            name = "sparse_hessian" if recorded.symmetric else "sparse_jacobian"
+            self.graph, constants = close(recorded.given, [node_of(data)], name)
+        self.captured = [*recorded.captured, *[wrap(n) for n in constants]]
 
     def values(self, given) -> Tensor:
         return call(self.graph, [*given, *self.captured])[0]
@@ -333,10 +370,6 @@ class Plan:
         # The user may change the matrix, so it gets arrays of its own.
         parts = data.copy(), self.pattern.indices.copy(), self.pattern.indptr.copy()
         return sparse.csr_array(parts, shape=self.pattern.shape)
-
-
-def recorded_name(recorded: Recorded) -> str:
-    return "sparse_hessian" if recorded.symmetric else "sparse_jacobian"
 
 
 def _choose(recorded: Recorded, pattern, rows: np.ndarray, columns: np.ndarray):
