@@ -337,7 +337,7 @@ def bounded_loop(cond_fun: Callable, body_fun: Callable, init, bound: int, messa
     body = Traced("while_loop", "body_fun", body_fun, like, (spec,))
     matching_carry("while_loop", body.outputs, body.spec, like, spec)
     test = Traced("while_loop", "cond_fun", cond_fun, like, (spec,))
-    condition, step, fixed = _over_the_same(test, body)
+    condition, step, fixed = over_the_same(test, body)
     found = record_while(condition, step, carry, fixed, bound=bound, partial=message)
     return unflatten(spec, found[: len(carry)])
 
