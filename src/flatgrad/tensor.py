@@ -38,7 +38,8 @@ class Late:
     """What later packages provide: ``evaluate(nodes)`` computes their values; ``flush(node)`` all of
     its graph's, ``run(order, values)`` interprets nodes, ``convert(value)`` makes a tensor of a
     user's value; ``saves(op, nodes, attrs)`` gives the inputs that an op's rule needs the values of,
-    ``rebound(t, old, new)`` takes hooks along when `t` gets another node."""
+    ``rebound(t, old, new)`` takes hooks along when `t` gets another node;
+    ``sections(order, reaching, through, wanted)`` finds thousands of scalars to differentiate at once."""
 
     evaluate = None
     flush = None
@@ -46,6 +47,7 @@ class Late:
     convert = None
     saves = None
     rebound = None
+    sections = None
 
 
 late = Late()

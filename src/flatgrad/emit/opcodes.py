@@ -10,7 +10,7 @@ Truth values are kept as 1.0 and 0.0 among the floats.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 
 from ..errors import FlatgradError
@@ -83,9 +83,25 @@ class Table:
         self.codes: list[Opcode] = []
         self.reverses: list[tuple[Opcode, Reverse]] = []
         self._by_key: dict = {}
-        for op in REGISTRY.values():
+        for op in list(REGISTRY.values()):
             if op.kind == "elementwise" and op.arity <= 3:
                 self._enter_all(op)
+
+    @cached_property
+    def linear(self) -> frozenset[str]:
+        """Names of the operations whose derivative needs no values of the forward pass."""
+        reading = {code.name for code, rule in self.reverses if rule.reads_values}
+        other = {
+            "reduce_sum",
+            "reshape",
+            "permute",
+            "expand",
+            "slice",
+            "cat",
+            "constant_pad",
+            "alias",
+        }
+        return frozenset(other | {code.name for code, _ in self.reverses} - reading)
 
     def find(self, op: Op, attrs: tuple, kinds: tuple) -> Opcode | None:
         return self._by_key.get((op, attrs, kinds))

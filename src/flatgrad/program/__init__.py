@@ -4,10 +4,12 @@ from ..tensor import late
 from .evaluate import evaluate, flush
 from .explain import explain
 from .interpret import run
+from .sweep import sections
 from .tiers import get_compile, set_compile
 
 late.evaluate = evaluate
 late.flush = flush
 late.run = run
+late.sections = sections
 
 __all__ = ["evaluate", "explain", "flush", "get_compile", "run", "set_compile"]

@@ -39,7 +39,7 @@ class Explanation:
         self.from_disk = compiled.from_disk if compiled else False
         self.kernels = sum(len(s.loops.body) for s in compiled.segments) if compiled else 0
         self.memory = compiled.memory if compiled else {}
-        if self.tier == "generic loop":
+        if self.tier == "generic loop" and program.generic is not None:
             self.memory = program.generic.memory
         self.source = compiled.source if compiled else ""
 

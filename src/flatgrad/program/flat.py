@@ -176,7 +176,7 @@ class Encoder:
         if wanted is not None and wanted[1]:
             return None
         self.looked_at.add(node.inputs[1])
-        flags = None if wanted is None else (True, True)
+        n, flags = int(n), None if wanted is None else (True, True)
         found = []
         for p in np.broadcast_to(x, node.shape).ravel().tolist():
             if n == -1:

@@ -50,6 +50,11 @@ def opened_size(order) -> int:
     return count
 
 
+def swept_size(order) -> int:
+    """How many operations the sweeps among `order` run forward and backward (``sweep.py``)."""
+    return sum([len(node.attrs[0]) for node in order if node.op.name == "sweep"])
+
+
 class Held:
     """An array among a program's values: an input, or what NumPy computed.
 
@@ -310,7 +315,10 @@ class GenericProgram:
     @property
     def reason(self) -> str:
         text = f"{len(self.tape)} operations on {self.dtype.name} scalars in one list"
-        if self._hosts:
+        swept = swept_size([host.node for host in self._hosts])
+        if swept:
+            text += f", {swept} forward and backward in another"
+        elif self._hosts:
             text += f", {len(self._hosts)} nodes of other kinds in NumPy"
         return text
 

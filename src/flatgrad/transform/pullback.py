@@ -46,7 +46,16 @@ def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def pullback(
-    outputs, inputs, cotangents, *, visit=None, check=None, saved=None, handles=None, since=0
+    outputs,
+    inputs,
+    cotangents,
+    *,
+    visit=None,
+    check=None,
+    saved=None,
+    handles=None,
+    since=0,
+    sweeping=True,
 ) -> list[Tensor | None]:
     """Cotangents of `inputs` given those of `outputs`, as newly recorded graph.
 
@@ -65,6 +74,8 @@ def pullback(
         Tensors that the rules get in place of nodes (placeholders, while a pullback is traced).
     since : int
         Nodes numbered below it don't depend on the inputs: what an outer transform has recorded.
+    sweeping : bool
+        Whether thousands of scalars may become one operation (``program/sweep.py``).
 
     Returns
     -------
@@ -77,38 +88,46 @@ def pullback(
         If a rule on the way needs values that an earlier backward has let go.
     """
     wanted = set(inputs)
-    order = differentiable_order(outputs, since)
+    seeded = [n for n, g in zip(outputs, cotangents, strict=True) if g is not None]
+    order = differentiable_order(seeded, since)
     reaching, through = _reaching(order, wanted, since)
     cots: dict[Node, Tensor | list] = {}
     for node, g in zip(outputs, cotangents, strict=True):
         if g is not None and node in reaching:
             cots[node] = add(cots.get(node), g)
     done: dict[Node, Tensor | None] = {}
+    sections: list = [order]
+    if sweeping and handles is None and check is None and late.sections is not None:
+        sections = late.sections(order, reaching, through, wanted)
     if handles is None:
         handles = {}
-    for node in reversed(order):
-        g = cots.pop(node, None)
-        if g is None or node not in reaching:
+    for section in reversed(sections):
+        if type(section) is not list:
+            section.pull(cots, saved)
             continue
-        if visit is not None and type(g) is not list:
-            g = visit(node, g)
-        if node in wanted:
-            done[node] = g
-        if node not in through:
-            continue
-        if node.op is PROJ:
-            _collect(node, g, cots)
-            continue
-        if node.mark & FREED:
-            raise GradientError(freed_message(node))
-        grads = _apply_rule(node, g, handles)
-        if saved is not None and _used_values(node, g, grads, handles):
-            saved.append(node)
-        if check is not None:
-            check(node, grads)
-        for source, grad in zip(node.inputs, grads, strict=True):
-            if grad is not None and source in reaching:
-                cots[source] = add(cots.get(source), grad)
+        for node in reversed(section):
+            g = cots.pop(node, None)
+            if g is None or node not in reaching:
+                continue
+            if visit is not None and type(g) is not list:
+                g = visit(node, g)
+            if node in wanted:
+                done[node] = g
+            if node not in through:
+                continue
+            if node.op is PROJ:
+                _collect(node, g, cots)
+                continue
+            if node.mark & FREED:
+                raise GradientError(freed_message(node))
+            grads = _apply_rule(node, g, handles)
+            if saved is not None and _used_values(node, g, grads, handles):
+                saved.append(node)
+            if check is not None:
+                check(node, grads)
+            for source, grad in zip(node.inputs, grads, strict=True):
+                if grad is not None and source in reaching:
+                    cots[source] = add(cots.get(source), grad)
     return [done.get(node) for node in inputs]
 
 
