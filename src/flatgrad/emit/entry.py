@@ -115,7 +115,8 @@ def _fault(kind, buffer, written: bool) -> str:
     if not rank:
         return f"a number or a 0-d array of {name}"
     fix = "" if written else " (numpy.ascontiguousarray makes one)"
-    return f"a C-contiguous array of {name} with {rank} dimensions{fix}"
+    dimensions = "1 dimension" if rank == 1 else f"{rank} dimensions"
+    return f"a C-contiguous array of {name} with {dimensions}{fix}"
 
 
 def _emit(what: Offer, context, builder, signature, args):
@@ -169,10 +170,9 @@ def _emit(what: Offer, context, builder, signature, args):
     if _size(program.body) <= INLINE:
         function.attributes.discard("noinline")
         function.attributes.add("alwaysinline")
-    code = builder.call(function, data)
+    code = _unless(builder, overlap, lambda: builder.call(function, data))
     if what.guard:
         code = builder.or_(code, _guard(builder, what.guard))
-    code = builder.select(overlap, L.Constant(I64, OVERLAP), code) if overlap else code
     results = [code]
     for buffer, cell in cells.items():
         value = builder.load(cell, typ=memory_type(buffer.dtype))
@@ -187,6 +187,20 @@ def _cell(builder, buffer):
     from numba.core import cgutils
 
     return cgutils.alloca_once(builder, memory_type(buffer.dtype))
+
+
+def _unless(builder, overlap, call):
+    """The code of ``call()``, or OVERLAP in its place."""
+    if overlap is None:
+        return call()
+    before = builder.block
+    with builder.if_then(builder.not_(overlap)):
+        code = call()
+        after = builder.block
+    result = builder.phi(I64)
+    result.add_incoming(L.Constant(I64, OVERLAP), before)
+    result.add_incoming(code, after)
+    return result
 
 
 def _overlap(builder, program, data, count: int):

@@ -1,6 +1,7 @@
 """Functions that differentiate: compiled functions, transforms of functions, control flow."""
 
 from .branches import checkpoint, cond, switch
+from .compile import compile
 from .control import fori_loop, map, scan, while_loop
 from .derivatives import grad, grad_and_value, hvp, jvp, linearize, value_and_grad, vjp
 from .jacobians import jacfwd, jacrev
@@ -10,6 +11,7 @@ from .stateless import functional_call, stack_module_state
 __all__ = [
     "SparseDerivative",
     "checkpoint",
+    "compile",
     "cond",
     "fori_loop",
     "functional_call",

@@ -169,7 +169,9 @@ def _closed(inputs: list[Node], outputs: list[Node], since: int, name: str):
     for node in order:
         if node.inputs and node.value is not None and node not in mapping:
             # Its value was asked for while tracing, and it is computed anew at every call.
-            copy = Node(node.op, node.inputs, node.attrs, node.shape, node.dtype, node.requires_grad)
+            copy = Node(
+                node.op, node.inputs, node.attrs, node.shape, node.dtype, node.requires_grad
+            )
             rebuild((copy,), mapping, grad=True)
             mapping[node] = mapping[copy]
         else:

@@ -50,6 +50,9 @@ class Spec:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self):
+        return Spec, (self.kind, self.context, self.children)  # hashes differ between processes
+
     def __repr__(self) -> str:
         if self.kind is None:
             return "*"

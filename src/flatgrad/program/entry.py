@@ -1,7 +1,7 @@
 """A graph bound to Numba functions of its own: they check their arguments, allocate, run, and raise.
 
 ``program(x0, ...)`` returns fresh results, ``fill(x0, ..., y0, ...)`` writes those that have dimensions to
-given arrays; results without dimensions are returned as numbers by both. From Python a call is one
+given arrays; results without dimensions are numbers. From Python a call is one
 dispatcher call.
 """
 
@@ -35,29 +35,29 @@ from flatgrad.errors import ArgumentError, IndexingError, LoopError, ShapeError
 run = entry_named("{digest}")
 '''
 
-FILL = '''
+FILL = """
 
 @njit(cache={cache}, nogil=True, error_model="numpy"{inline})
 def fill({given}):
 {checks}{arena}    {results} = run(({passed},))
 {errors}    return {returned}
-'''
+"""
 
-PROGRAM = '''
+PROGRAM = """
 
 @njit(cache={cache}, nogil=True, error_model="numpy"{inline})
 def program({arguments}):
 {checks}{allocate}{arena}    {results} = run(({passed},))
 {errors}    return {everything}
-'''
+"""
 
-CFUNC = '''
+CFUNC = """
 
 @cfunc(types.int64({types}), cache=False, error_model="numpy")
 def pointer({pointers}):
 {views}{arena}    {results} = run(({passed},))
 {stores}    return code
-'''
+"""
 
 
 def prepared(graph: Graph) -> tuple[Graph, list[np.ndarray]]:
@@ -133,7 +133,7 @@ class Entry:
 
     @property
     def fill(self):
-        """``fill(x0, ..., y0, ...)``, for Python."""
+        """``fill(x0, ..., y0, ...)``, for Python. (Numba takes longer to return an array than to fill it.)"""
         return self._get("fill", FILL, (*self._types(), *self._result_types()))
 
     @property
@@ -235,7 +235,7 @@ class Entry:
             results=", ".join(["code", *returned]) + ("," if not returned else ""),
             passed=passed,
             errors=self._errors(),
-            returned=_tuple(returned) if returned else "None",
+            returned=_tuple(returned),
             everything=_tuple([b.name for b in outputs]),
             types=", ".join(
                 f"types.CPointer(types.{_numba_name(b)})" for b in (*self.arguments, *outputs)
@@ -277,6 +277,8 @@ def _numba_name(buffer) -> str:
 
 
 def _tuple(names: list) -> str:
+    if not names:
+        return "None"
     return names[0] if len(names) == 1 else f"({', '.join(names)})"
 
 
@@ -286,6 +288,8 @@ def _shape_checks(label: str, pairs) -> str:
         if not buffer.shape:
             continue
         wrong = " or ".join(f"{buffer.name}.shape[{k}] != {n}" for k, n in enumerate(buffer.shape))
-        text = f"{label}: {name} must have the shape {buffer.shape} that the program was compiled for"
+        text = (
+            f"{label}: {name} must have the shape {buffer.shape} that the program was compiled for"
+        )
         lines.append(f"    if {wrong}:\n        raise ShapeError({text!r})\n")
     return "".join(lines)
