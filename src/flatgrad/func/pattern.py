@@ -23,7 +23,7 @@ __all__ = ["pattern_of"]
 # Elements of the largest matrix that says which elements a scan combines; past it, all along its dimension.
 SCAN_LIMIT = 5_000_000
 # Nodes that loops are unrolled to; past it, all that a loop computes depends on all that it is given.
-UNROLL_LIMIT = 20_000
+UNROLL_LIMIT = 200_000
 
 
 def pattern_of(inputs, outputs):
