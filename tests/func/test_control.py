@@ -412,3 +412,52 @@ def test_wrong_use_is_refused_with_a_remedy(case, tier):
         call()
     assert isinstance(caught.value, FlatgradError)
     assert re.search("; |got", str(caught.value))
+
+
+# -- carries that are changed in place ------------------------------------------------------------
+
+
+def _writing(c, x):
+    """Writes, sums and swaps that all read carries which others of them change."""
+    w, v, buf, n = c
+    new_w = w + fg.outer(w.T @ x, v)
+    new_buf = fg.index_put(buf, (n.reshape(1),), (buf[n + 1] * x[0]).reshape(1))
+    new_buf = fg.index_put(new_buf, ((n + 2).reshape(1),), (buf[n] + v[0]).reshape(1))
+    new_buf = fg.slice_scatter(new_buf, buf[:2] * 0.5, 0, 4, 6)
+    return (new_w, fg.tanh(w @ v), new_buf, n + 1), buf.sum() + v[0]
+
+
+def test_carries_are_changed_in_place_and_read_before():
+    xs = t(rng.normal(size=(3, 2)) * 0.5)
+    start = lambda a: (a.reshape(2, 2), a[:2], fg.cat([a, a * 2]), fg.tensor(0))  # noqa: E731
+
+    def looped(a):
+        (w, v, buf, _), ys = fg.scan(_writing, start(a), xs)
+        return w.sum() + (v * v).sum() + (buf * fg.arange(8)).sum() + (ys * ys).sum()
+
+    def plain(a):
+        c, total = start(a), 0
+        for k in range(3):
+            c, y = _writing(c, xs[k])
+            total = total + y * y
+        return c[0].sum() + (c[1] * c[1]).sum() + (c[2] * fg.arange(8)).sum() + total
+
+    a = t([0.3, -0.2, 0.9, 0.5], requires_grad=True)
+    np.testing.assert_allclose(looped(a).item(), plain(a).item(), rtol=1e-13)
+    np.testing.assert_allclose(
+        fg.autograd.grad(looped(a), a)[0].numpy(),
+        fg.autograd.grad(plain(a), a)[0].numpy(),
+        rtol=1e-11,
+    )
+
+
+def test_one_element_written_an_iteration_costs_one_store(tier):
+    if tier == "never":
+        pytest.skip("about compiled programs")
+
+    def step(buf, i):
+        return fg.index_put(buf, ((i + 1).reshape(1),), (buf[i] * 1.5).reshape(1)), None
+
+    p = program(lambda b, n: (fg.scan(step, b, n)[0],), np.zeros(50), np.arange(40))
+    inside = [path for s, path in walk(p.body) if type(s).__name__ in ("Store", "AccumStore")]
+    assert all(len([x for x in path if type(x).__name__ == "For"]) <= 1 for path in inside)

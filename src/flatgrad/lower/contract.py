@@ -16,7 +16,8 @@ from .pull import Pull, flat_index, index_of
 BLAS_WORK = 16 * 1024
 
 
-def contraction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
+def contraction(pull: Pull, node: Node, buffer: Buffer, accumulate: bool = False) -> list[Nest]:
+    """``buffer = a . b``, or ``buffer += a . b``."""
     a, b = node.inputs
     spec_a, spec_b, spec_out = node.attrs
     sizes = dict(zip(spec_a, a.shape, strict=True)) | dict(zip(spec_b, b.shape, strict=True))
@@ -34,10 +35,10 @@ def contraction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
         thin = min(prod(sizes[k] for k in group) for group in (rows, cols)) if rows and cols else 1
         if work >= BLAS_WORK and thin >= 4:
             groups = (batch, rows, cols, inner)
-            nest = _gemm(node, buffer, axes, x, y, out, groups)
+            nest = _gemm(node, buffer, axes, x, y, out, groups, accumulate)
             if nest is not None:
                 return [nest]
-    return [_loops(node, buffer, axes, x, y, out, spec_out, inner)]
+    return [_loops(node, buffer, axes, x, y, out, spec_out, inner, accumulate)]
 
 
 def _strides(e: Expr, axes) -> dict | None:
@@ -66,7 +67,7 @@ def _merge(labels, strides_list, sizes):
     return prod(sizes[k] for k in labels), [s[labels[-1]] for s in strides_list]
 
 
-def _gemm(node, buffer, axes, x, y, out, groups) -> Nest | None:
+def _gemm(node, buffer, axes, x, y, out, groups, accumulate) -> Nest | None:
     batch, rows, cols, inner = groups
     sa, sb = _strides(x, axes), _strides(y, axes)
     if sa is None or sb is None:
@@ -95,6 +96,7 @@ def _gemm(node, buffer, axes, x, y, out, groups) -> Nest | None:
         operand(x, m[1][0], k[1][0]),
         operand(y, k[1][1], n[1][0]),
         (buffer, substitute(out, zero), m[1][1], n[1][1]),
+        accumulate,
     )
     if not all(
         unit_stride(*op)
@@ -112,7 +114,7 @@ def unit_stride(operand, rows: int, cols: int) -> bool:
     return by_rows or by_cols
 
 
-def _loops(node, buffer, axes, x, y, out, spec_out, inner) -> Nest:
+def _loops(node, buffer, axes, x, y, out, spec_out, inner, accumulate) -> Nest:
     """Plain loops: accumulate in memory along a contiguous output row, else in a register."""
     value = x & y if node.dtype.category == 0 else x * y
     op = "or" if node.dtype.category == 0 else "add"
@@ -121,10 +123,14 @@ def _loops(node, buffer, axes, x, y, out, spec_out, inner) -> Nest:
         from .nest import _memory_accumulation
 
         order = [k for k in spec_out if k != last] + inner + [last]
-        return _memory_accumulation(
+        nest = _memory_accumulation(
             buffer, op, [axes[k] for k in order], len(spec_out) - 1, out, value, node.dtype
         )
+        if accumulate:
+            nest.before.clear()
+        return nest
     name = fresh("acc")
+    total = ir.var(name, node.dtype)
     from .nest import identity
 
     return Nest(
@@ -133,7 +139,9 @@ def _loops(node, buffer, axes, x, y, out, spec_out, inner) -> Nest:
         len(spec_out),
         [ir.Accum(name, op, value)],
         before=[ir.Set(name, identity(op, node.dtype))],
-        after=[ir.Store(buffer, out, ir.var(name, node.dtype))],
+        after=[
+            ir.AccumStore(buffer, out, op, total) if accumulate else ir.Store(buffer, out, total)
+        ],
         store_at=out,
     )
 

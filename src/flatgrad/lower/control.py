@@ -12,8 +12,10 @@ from ..graph.node import Graph, Node
 from ..graph.shapes import numel
 from ..transform.loops import over_bound
 from . import fuse, ir
+from .contract import contraction
+from .indexed import scatter
 from .ir import Axis, Buffer, Expr
-from .nest import Nest, fresh
+from .nest import Nest, fresh, written_view
 from .pull import Pull, axes_of, flat_index, index_of, read
 
 
@@ -41,10 +43,77 @@ def constant(number, dtype):
     return lambda index: ir.const(number, dtype)
 
 
-def whole(statement, results: dict, before: list[Nest]) -> list[Nest]:
-    """`before`, then the statement as a nest that writes the buffers of `results`."""
-    buffers = list(results.values())
-    return [*before, Nest(buffers[0], [], 0, [statement], also=tuple(buffers[1:]))]
+# Nodes that are their first input with something written into it.
+WRITES = {"scatter": scatter, "slice_scatter": written_view, "view_scatter": written_view}
+
+
+def in_place(body: Graph, carries, written: dict) -> dict[int, list[Node]]:
+    """{carry: the nodes that change it in place}: writes into it in turn, or a product to be added."""
+    reading: dict[Node, list[Node]] = {}
+    for node in body.order:
+        for s in node.inputs:
+            reading.setdefault(s, []).append(node)
+    outputs = list(body.outputs)
+    found = {}
+    for k in carries:
+        start, end = body.inputs[k], body.outputs[k]
+        if end in written or outputs.count(end) > 1 or start in outputs:
+            continue
+        chain = _added(start, end, reading) or _written(start, end, reading)
+        if chain and not any(n in outputs for n in chain if n is not end):
+            found[k] = chain
+    return found
+
+
+def _added(start: Node, end: Node, reading: dict) -> list[Node]:
+    """[sum, contraction] if `end` is ``start + contraction``, of which nobody else knows."""
+    if end.op.name != "add" or start not in end.inputs or not end.dtype.is_floating_point:
+        return []
+    other = end.inputs[1] if end.inputs[0] is start else end.inputs[0]
+    alone = reading.get(other) == [end]
+    same = other.shape == end.shape and other is not start
+    return [end, other] if alone and same and other.op.kind == "contraction" else []
+
+
+def _written(start: Node, end: Node, reading: dict) -> list[Node]:
+    """The writes that lead from `start` to `end`, each read by the next alone."""
+    chain = []
+    node = end
+    while node is not start:
+        if node.op.kind not in WRITES or (node is not end and reading[node] != [chain[0]]):
+            return []
+        chain.insert(0, node)
+        node = node.inputs[0]
+    return chain
+
+
+def operands(chain: list[Node]) -> list[Node]:
+    """What the nodes of a chain read besides the carry."""
+    if chain[0].op.name == "add":
+        return list(chain[1].inputs)
+    return [s for n in chain for s in n.inputs[1:]]
+
+
+def depending(body: Graph, sources) -> set[Node]:
+    """The nodes of `body` that need one of `sources`, these included."""
+    found = set(sources)
+    for node in body.order:
+        if not found.isdisjoint(node.inputs):
+            found.add(node)
+    return found
+
+
+def write_in_place(inner: Pull, chain: list[Node], buffer: Buffer) -> list[Nest]:
+    """The nests that change a carry's buffer."""
+    if chain[0].op.name == "add":
+        nests = contraction(inner, chain[1], buffer, accumulate=True)
+    else:
+        inner.stored.update((n, buffer) for n in chain)
+        # The first nests of each copy the base, which is there already; the last one writes.
+        nests = [WRITES[n.op.kind](inner, n, buffer)[-1] for n in chain]
+    for nest in nests:
+        nest.updates = True
+    return nests
 
 
 class Carried:
@@ -72,22 +141,37 @@ class Carried:
             nests.append(copy(here, buffer, node.shape, row * numel(node.shape)))
         return nests
 
-    def updates(self, inner: Pull, body: Graph) -> list[Nest]:
-        """New values become the carries; those that stay as they are cost nothing."""
-        nests = []
-        for k, buffer in enumerate(self.buffers):
-            if body.outputs[k] is not body.inputs[k]:
-                here = outer(inner, body.outputs[k])
-                nests.append(copy(here, buffer, body.inputs[k].shape, updates=True))
-        return nests
+    def changing(self, body: Graph) -> list[int]:
+        """The carries that an iteration changes."""
+        return [k for k in range(len(self.buffers)) if body.outputs[k] is not body.inputs[k]]
 
-    def written(self, lowering, body: Graph) -> dict[Node, Buffer]:
-        """Buffers of the new values: all are known before any carry is overwritten."""
-        return {
-            n: lowering.buffer(n.dtype, n.shape)
-            for k, n in enumerate(body.outputs[: len(self.buffers)])
-            if n is not body.inputs[k]
-        }
+    def lower(self, lowering, inner: Pull, body: Graph, written: dict[Node, Buffer]) -> tuple:
+        """(nests of the body, nests that overwrite the carries).
+
+        New values have buffers of their own, since all must be known before any carry is overwritten;
+        a carry to which something is added, or into which something is written, is changed in place.
+        """
+        direct = in_place(body, self.changing(body), written)
+        for k in self.changing(body):
+            n = body.outputs[k]
+            if k not in direct:
+                written.setdefault(n, lowering.buffer(n.dtype, n.shape))
+        skip = {n for chain in direct.values() for n in chain}
+        early = depending(body, [body.inputs[k] for k in self.changing(body)])
+        for n in (n for chain in direct.values() for n in operands(chain)):
+            if n in early:  # to be read while carries are being overwritten: in memory before that
+                written.setdefault(n, lowering.buffer(n.dtype, n.shape))
+        parts = lowering.nests(body, inner, written, skip)
+        updates = []
+        for k in self.changing(body):
+            if k in direct:
+                made = write_in_place(inner, direct[k], self.buffers[k])
+                lowering.checks.attach(inner, made)
+            else:
+                here = outer(inner, body.outputs[k])
+                made = [copy(here, self.buffers[k], body.inputs[k].shape, updates=True)]
+            updates += made
+        return parts, updates
 
 
 def scan_loop(lowering, pull: Pull, node: Node, results: dict[int, Buffer]) -> list[Nest]:
@@ -110,19 +194,20 @@ def scan_loop(lowering, pull: Pull, node: Node, results: dict[int, Buffer]) -> l
     inner = Pull(given, pull.bounds)
     histories = {k - c: b for k, b in results.items() if c <= k < 2 * c}
     rows = {k - 2 * c: b for k, b in results.items() if k >= 2 * c}
-    written = carried.written(lowering, body)
+    written: dict[Node, Buffer] = {}
     for k in rows:
         out = body.outputs[c + k]
         written.setdefault(out, lowering.buffer(out.dtype, out.shape))
-    parts = lowering.nests(body, inner, written)
-    parts[:0] = carried.history(inner, body, histories, step)
+    past = carried.history(inner, body, histories, step)
+    parts, updates = carried.lower(lowering, inner, body, written)
+    parts[:0] = past
     for k, buffer in rows.items():
         out = body.outputs[c + k]
         parts.append(copy(outer(inner, out), buffer, out.shape, step * numel(out.shape)))
         if dynamic:
             zero = constant(0, out.dtype)
             nests.append(copy(zero, buffer, (length, *out.shape)))
-    parts += carried.updates(inner, body)
+    parts += updates
     loop = ir.For(axis, statements(parts), stop, serial=c > 0)
     return _grouped([*before, loop], carried, results, nests)
 
@@ -152,10 +237,11 @@ def while_loop(lowering, pull: Pull, node: Node, results: dict[int, Buffer]) -> 
     if condition.outputs[0] not in tested.stored:
         test.append(copy(outer(tested, condition.outputs[0]), holds, ()))
     inner = bind(body)
-    parts = lowering.nests(body, inner, carried.written(lowering, body))
     histories = {k - c - 1: b for k, b in results.items() if k > c}
-    parts[:0] = carried.history(inner, body, histories, done)
-    parts += carried.updates(inner, body)
+    past = carried.history(inner, body, histories, done)
+    parts, updates = carried.lower(lowering, inner, body, {})
+    parts[:0] = past
+    parts += updates
     step = Nest(count, [], 0, [ir.Store(count, at, done + 1)], updates=True)
     again = ir.load(holds, at)
     if bound:

@@ -79,8 +79,13 @@ class Lowering:
         self.count += 1
         return Buffer(f"b{self.count - 1}", dtype, numel(shape), "arena", shape)
 
-    def nests(self, graph: Graph, pull: Pull, written: dict[Node, Buffer]) -> list[Nest]:
-        """The loop nests that fill the buffers of ``written`` (nodes of `graph`), in order."""
+    def nests(
+        self, graph: Graph, pull: Pull, written: dict[Node, Buffer], skip=frozenset()
+    ) -> list[Nest]:
+        """The loop nests that fill the buffers of `written` (nodes of `graph`), in order.
+
+        Nodes in `skip` are lowered by the caller.
+        """
         nests: list[Nest] = []
         chosen = decide(graph.order, set(written))
         reading: dict[Node, list[Node]] = {}
@@ -95,7 +100,7 @@ class Lowering:
                     buffer = written.get(proj) or self.buffer(proj.dtype, proj.shape)
                     results[proj.attrs[0]] = pull.stored[proj] = buffer
                 made = CONTROL[node.op.kind](self, pull, node, results) if results else []
-            elif node in chosen and node.op is not PROJ:
+            elif node in chosen and node.op is not PROJ and node not in skip:
                 buffer = written.get(node) or self.buffer(node.dtype, node.shape)
                 made = NESTS.get(node.op.kind, pointwise)(pull, node, buffer)
                 pull.stored[node] = buffer

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, IndexingError, ShapeError
 from ..graph import dtypes
+from ..graph.modes import modes
 from ..graph.node import const
 from ..graph.op import BadCall, Sample
 from ..graph.shapes import broadcast, numel
@@ -83,7 +84,10 @@ def _tensor_part(item):
             "index: tensors used as indices must be long, int, byte or bool tensors, got "
             f"{item.dtype!r}; convert it with .long()"
         )
-    return item.__index__() if not item.ndim else cast(item, dtypes.int64)
+    # A number is a place, unless it has no value yet, being traced (a loop's counter).
+    if not item.ndim and (modes.pending >= 0 or node_of(item).value is not None):
+        return item.__index__()
+    return cast(item, dtypes.int64)
 
 
 def _consumed(item) -> int:
