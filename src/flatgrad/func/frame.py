@@ -20,11 +20,15 @@ from ..graph.node import NUMBER, Node, const, placeholder
 from ..graph.op import PUBLIC
 from ..tensor import ALIAS, Tensor, node_of, record, wrap
 from ..transform.call import call
+from ..transform.loops import scan_loop
 from ..transform.pullback import differentiable_order, pullback
 from ..transform.pushforward import pushforward
-from ..transform.trace import close, quiet
+from ..transform.trace import close, intern, quiet, settled
 
 __all__ = ["Frame", "Linear", "filled", "forward_history", "variable_over"]
+
+# Nodes of a linear function of several vectors that is recorded vector by vector; past it, a loop.
+UNROLLED = 300
 
 
 def zeros_like(t: Tensor) -> Tensor:
@@ -202,27 +206,37 @@ class Linear:
             found = record([wrap(s) for s in seeds])
             self.reached = [k for k, t in enumerate(found) if t is not None]
             self.count = len(found)
-            self.graph, captured = close(seeds, [node_of(found[k]) for k in self.reached], "linear")
+            graph, captured = close(seeds, [node_of(found[k]) for k in self.reached], "linear")
+        # One object for all recordings of one structure: a repeated call finds its program.
+        self.graph = intern(settled(graph))
         self.residuals = [wrap(n) for n in captured]
 
     def __call__(self, vectors) -> list[Tensor | None]:
         """The images of `vectors`; None is zero."""
-        grad = modes.grad and (self.grad or any(v.requires_grad for v in vectors))
-        with set_grad_enabled(grad):
+        with self._recording(vectors):
             results = call(self.graph, [*vectors, *self.residuals]) if self.reached else ()
+        return self._spread(results)
+
+    def rows(self, vectors, count: int) -> list[Tensor | None]:
+        """The images of `count` vectors each, stacked along a first dimension as they are given."""
+        if not self.reached:
+            return [None] * self.count
+        if count > 1 and count * len(self.graph.order) > UNROLLED:
+            with self._recording(vectors):
+                return self._spread(scan_loop(self.graph, [], vectors, self.residuals, count))
+        parts = [self([v[k] for v in vectors]) for k in range(count)]
+        stack = PUBLIC["stack"].function
+        return self._spread([stack([row[k] for row in parts]) for k in self.reached])
+
+    def _recording(self, vectors):
+        grad = modes.grad and (self.grad or any(v.requires_grad for v in vectors))
+        return set_grad_enabled(grad)
+
+    def _spread(self, results) -> list[Tensor | None]:
         out: list[Tensor | None] = [None] * self.count
         for k, t in zip(self.reached, results, strict=True):
             out[k] = t
         return out
-
-    def rows(self, vectors, count: int) -> list[Tensor | None]:
-        """The images of `count` vectors each, stacked along a first dimension as they are given."""
-        parts = [self([v[k] for v in vectors]) for k in range(count)]
-        stack = PUBLIC["stack"].function
-        return [
-            stack([row[k] for row in parts]) if k in self.reached else None
-            for k in range(self.count)
-        ]
 
 
 def _kind(t: Tensor | Node) -> tuple:
