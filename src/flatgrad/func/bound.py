@@ -16,11 +16,13 @@ from ..graph.node import CONST, Graph
 from ..program import interpret
 from ..program.build import Compiled, plain
 from ..program.entry import Entry, foreign, prepared
+from ..program.generic import GenericProgram, Unsuited
 from ..program.tiers import TOO_LARGE, settings
 from ..tensor import Tensor, late, node_of
 from .tracing import Kind
+from .tree import Spec, flatten
 
-__all__ = ["Bound", "checked", "checked_out"]
+__all__ = ["Bound", "checked", "checked_out", "out_leaves"]
 
 
 class Bound:
@@ -30,7 +32,7 @@ class Bound:
     ----------
     graph : Graph
         Prepared; its last inputs are the constants.
-    tier : {"compiled", "interpreted"}
+    tier : {"compiled", "generic loop", "interpreted"}
     reason : str
     entry : Entry or None
         None if not all of the program is machine code.
@@ -41,7 +43,7 @@ class Bound:
         self.graph, self.constants = graph, constants
         self.numbers, self.label, self.names = tuple(numbers), label, names
         self.entry: Entry | None = None
-        self.steps: Compiled | None = None
+        self.steps: Compiled | GenericProgram | None = None
         self.compile_seconds = 0.0
         self._lock = threading.RLock()
         self.single = len(graph.outputs) == 1
@@ -56,11 +58,11 @@ class Bound:
     def _choice(self) -> tuple[str, str]:
         if settings.mode == "never":
             return "interpreted", 'set_compile("never")'
-        count = len(self.graph.order)
-        if count > TOO_LARGE:
-            return "interpreted", f"{count} nodes are too many to compile (limit {TOO_LARGE})"
         if not _numba_compiles():
             return "interpreted", "Numba is missing, or switched off by NUMBA_DISABLE_JIT"
+        count = len(self.graph.order)
+        if count > TOO_LARGE:
+            return "generic loop", f"{count} nodes are too many to compile (limit {TOO_LARGE})"
         return "compiled", "a traced function is compiled at its first call"
 
     def prepare(self) -> None:
@@ -71,13 +73,24 @@ class Bound:
             if self.entry is not None or self.steps is not None:
                 return
             started = time.perf_counter()
-            if foreign(self.graph) is None:
+            if self.tier == "generic loop":
+                self._enter_loop()
+            elif foreign(self.graph) is None:
                 entry = Entry(self.graph, self.constants, self.numbers, self.label, self.names)
                 _ = entry.program
                 self.entry = entry
             else:
                 self.steps = Compiled(self.graph)
             self.compile_seconds = time.perf_counter() - started
+
+    def _enter_loop(self) -> None:
+        graph = self.graph
+        try:
+            self.steps = GenericProgram(graph.order, graph.inputs, (), graph.outputs)
+            self.reason = f"{self.steps.reason}; {self.reason}"
+        except Unsuited as error:
+            self.tier = "interpreted"
+            self.reason += f", and the generic loop is not for it: {error}"
 
     def need_entry(self, what: str) -> Entry:
         """The machine code.
@@ -267,3 +280,63 @@ def checked_out(label: str, out, node, name: str) -> np.ndarray:
     if not out.flags.writeable:
         raise ArgumentError(f"{label}: {name} is read-only; give an array that can be written")
     return out
+
+
+def out_leaves(label: str, out, nodes, result: Spec, *, tensors: bool = False) -> list:
+    """What `out` gives for each result: an array, None, or (if `tensors`) a Tensor.
+
+    `out` is a tree like the result, with None for results that are not to be written, or the array for the one
+    result that has dimensions.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError
+        If it is neither, or an array cannot take its result.
+    """
+    arrays = [k for k, n in enumerate(nodes) if n.shape]
+    found: list = [None] * len(nodes)
+    if isinstance(out, (np.ndarray, Tensor)) and len(arrays) == 1:
+        found[arrays[0]] = out
+    else:
+        leaves = _with_none(out)
+        if len(leaves) != len(nodes):
+            raise ArgumentError(
+                f"{label}: out must be like the result, {result}, with arrays or None; got {len(leaves)} "
+                f"of them for {len(nodes)} results"
+            )
+        found = leaves
+    many = len(nodes) > 1
+    for k, (target, node) in enumerate(zip(found, nodes, strict=True)):
+        if target is not None:
+            name = f"out[{k}]" if many else "out"
+            if tensors and isinstance(target, Tensor):
+                _check_tensor(label, target, node, name)
+            else:
+                checked_out(label, target, node, name)
+    return found
+
+
+def _with_none(out) -> list:
+    """The leaves of `out`, None being one."""
+    if isinstance(out, dict):
+        return [x for k in flatten(out)[1].context for x in _with_none(out[k])]
+    if isinstance(out, (tuple, list)):
+        return [x for o in out for x in _with_none(o)]
+    return [None] if out is None else flatten(out)[0]
+
+
+def _check_tensor(label: str, t: Tensor, node, name: str) -> None:
+    have = node_of(t)
+    if have.shape != node.shape:
+        raise ShapeError(
+            f"{label}: {name} must have the result's shape {node.shape}, got {have.shape}"
+        )
+    if have.dtype is not node.dtype:
+        raise DTypeError(
+            f"{label}: {name} must have the result's dtype {node.dtype!r}, got {have.dtype!r}"
+        )
+    if have.requires_grad or t._base is not None:
+        raise GradientError(
+            f"{label}: {name} must be a tensor of its own that does not require grad; give "
+            f"flatgrad.empty({node.shape})"
+        )

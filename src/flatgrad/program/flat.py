@@ -286,6 +286,9 @@ class Tape:
         """Of the list itself."""
         return sum(x.nbytes for x in (self.codes, self.reverse, *self.operands))
 
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_arenas": []}
+
     def arena(self) -> np.ndarray:
         """Room for all values, the numbers among them filled in. Hand it back with `release`."""
         try:

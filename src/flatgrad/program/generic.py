@@ -109,6 +109,11 @@ class GenericProgram:
         If too much of the graph is not scalars of one float type.
     """
 
+    # As build.Compiled: it has no program of its own.
+    segments = ()
+    source = ""
+    from_disk = True
+
     def __init__(self, order, inputs, numbers, outputs):
         import numba
 
@@ -325,7 +330,7 @@ class GenericProgram:
     @property
     def memory(self) -> dict:
         """Bytes: the list, and the values of one call."""
-        return {"list": self.tape.bytes, "values": self.tape.size * self.tape.dtype.itemsize}
+        return {"list": self.tape.bytes, "arena": self.tape.size * self.tape.dtype.itemsize}
 
 
 def _cells(place, dtype: DType):

@@ -15,11 +15,12 @@ import numpy as np
 
 from ..graph import dtypes
 from ..graph.modes import modes
-from ..graph.node import CONST, DIRECT, FREED, INFERENCE, Node, const, leaf, placeholder
+from ..graph.node import CONST, DIRECT, FREED, INFERENCE, Graph, Node, const, leaf, placeholder
 from ..graph.op import Op, register
 from ..graph.shapes import numel
 from ..tensor import ALIAS, make, node_of, outputs_of, wrap
 from ..transform.call import CALL
+from ..transform.carry import pack, unpack
 from ..transform.pullback import add, pullback
 from ..transform.trace import close, quiet
 from .flat import ELEMENTS, REARRANGED, WIRING, Encoder, loaded
@@ -214,7 +215,7 @@ class Sweep:
         if not seeds:
             return
         self._seeds = [self._final(self._scope[n]).ravel() for n in self.seeded]
-        self._scope = {}
+        self._scope, self._final = {}, None
         numbers = self.tape.constants[1]
         inputs = (*self.fronts, *seeds, leaf(numbers, self.tape.dtype))
         if saved is not None:
@@ -259,22 +260,16 @@ class Sweep:
 
     def _record(self):
         with quiet(grad=True):
-            asked = set(self.asked)
-            holes = [
-                placeholder(k, n.shape, n.dtype, k in asked) for k, n in enumerate(self.fronts)
-            ]
-            copies = dict(zip(self.fronts, holes, strict=True))
-            for node in self.nodes:
-                sources = tuple([copies.get(s, s) for s in node.inputs])
-                copies[node] = Node(node.op, sources, node.attrs, node.shape, node.dtype, True)
+            region = self._region()
+            holes = region.inputs
             seeds = [
-                placeholder(len(holes) + k, n.shape, n.dtype) for k, n in enumerate(self.seeded)
+                placeholder(len(holes) + k, n.shape, n.dtype) for k, n in enumerate(region.outputs)
             ]
             numbers = placeholder(
                 len(holes) + len(seeds), self.tape.constants[1].shape, self.tape.dtype
             )
             found = pullback(
-                [copies[n] for n in self.seeded],
+                region.outputs,
                 [holes[k] for k in self.asked],
                 [wrap(s) for s in seeds],
                 sweeping=False,
@@ -285,6 +280,37 @@ class Sweep:
             ]
             graph, captured = close([*holes, *seeds, numbers], results, "sweep")
         return graph, [wrap(n) for n in captured]
+
+    def _region(self) -> Graph:
+        """The nodes over placeholders for what they read, as a graph of those that got cotangents."""
+        asked = set(self.asked)
+        holes = [placeholder(k, n.shape, n.dtype, k in asked) for k, n in enumerate(self.fronts)]
+        copies = dict(zip(self.fronts, holes, strict=True))
+        for node in self.nodes:
+            sources = tuple([copies.get(s, s) for s in node.inputs])
+            copies[node] = Node(node.op, sources, node.attrs, node.shape, node.dtype, True)
+        return Graph(tuple(holes), tuple([copies[n] for n in self.seeded]), "sweep")
+
+    # -- to another process ---------------------------------------------------------------------
+
+    def __reduce__(self):
+        state = {name: getattr(self, name) for name in _CARRIED}
+        return _restored, (pack(self._region()), state)
+
+
+_CARRIED = ("asked", "shapes", "dtypes", "tape", "_read", "_seeds", "_linear")
+
+
+def _restored(packed: tuple, state: dict) -> Sweep:
+    graph = unpack(packed)
+    sweep = object.__new__(Sweep)
+    sweep.fronts, sweep.seeded = list(graph.inputs), list(graph.outputs)
+    inputs = set(graph.inputs)
+    sweep.nodes = [n for n in graph.order if n not in inputs and n.op is not CONST]
+    sweep._scope, sweep._final, sweep._graph, sweep._key = {}, None, None, b""
+    for name, value in state.items():
+        setattr(sweep, name, value)
+    return sweep
 
 
 def _pullback(g, out, inputs, sweep: Sweep) -> tuple:
