@@ -29,7 +29,7 @@ LAYERS = [
     {"program"},
     {"array", "autograd", "linalg", "numpy_face"},
     {"func"},
-    {"nn", "optim"},
+    {"implicit", "nn", "optim"},
     {"io", "export"},
     {"viz"},
     {"cli"},

@@ -43,7 +43,7 @@ for _name, _public in _PUBLIC.items():
 
 __version__ = "0.1.0"
 
-_LAZY = {"func", "nn", "optim"}
+_LAZY = {"func", "implicit", "nn", "optim"}
 
 # Names of flatgrad.func that are also flatgrad's own; found there when first asked for.
 _FUNCTIONS = {
