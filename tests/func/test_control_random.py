@@ -119,12 +119,12 @@ class Writer:
         if k == 0:
             return lambda api, u, v, m: fg.tanh(m * a + v)
         if k == 1:
-            return lambda api, u, v, m: fg.outer(m[:, 1], v) * a + m * 0.5
+            return lambda api, u, v, m: m + fg.outer(fg.tanh(m[:, 1]) * a, v)
         if k == 2:
             return lambda api, u, v, m: fg.tanh(m @ fg.outer(v, v)) + u
         if k == 3:
-            return lambda api, u, v, m: fg.index_put(
-                m, (fg.tensor([1]),), fg.reshape(v, (1, 3)) * a
+            return lambda api, u, v, m: fg.slice_scatter(
+                fg.index_put(m, (fg.tensor([1]),), fg.reshape(v, (1, 3)) * a), m[1:] * 0.5, 0, 0, 1
             )
         f, reverse = self.vector(d + 1), bool(self.rng.integers(2))
 
