@@ -10,6 +10,7 @@ from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..graph import dtypes
 from ..graph.dtypes import as_dtype
 from ..graph.memory import sole_array, sole_node
+from ..graph.modes import modes
 from ..graph.node import LEAF, SHARED, Node, leaf
 from ..ops.declare import cast
 from ..tensor import ALIAS, Tensor, bind, late, method, node_of, root_of
@@ -79,6 +80,8 @@ def numpy(self, *, force: bool = False) -> np.ndarray:
     tensor([1., 0.])
     """
     if self.requires_grad:
+        if modes.pending < 0:
+            value_of(self)  # a traced tensor has none, and that is the error
         if not force:
             raise GradientError(
                 "numpy: Can't call numpy() on Tensor that requires grad. "

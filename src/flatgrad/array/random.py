@@ -12,13 +12,14 @@ import threading
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, TraceError
 from ..graph import dtypes
 from ..graph.dtypes import DType, as_dtype
+from ..graph.modes import modes
 from ..graph.node import leaf
 from ..graph.shapes import addressable
 from ..ops.movement import dims_argument
-from ..tensor import Tensor, method, wrap
+from ..tensor import Tensor, method, user_line, wrap
 from ..writing import assign
 from .construct import make_leaf
 from .convert import value_of
@@ -192,7 +193,15 @@ def source_of(generator: Generator | None):
     ------
     ArgumentError
         If it is no Generator.
+    TraceError
+        While a function is traced for jit: its calls would all have the same numbers.
     """
+    if modes.written is not None:
+        raise TraceError(
+            f"{user_line()}: random numbers cannot be drawn while a function is traced, since every call of "
+            "the program would have the same; draw them outside and pass them as an argument (call "
+            "module.eval() for dropout that should do nothing)"
+        )
     if generator is None:
         return default_generator.source()
     if not isinstance(generator, Generator):

@@ -1,8 +1,8 @@
 """Programs as functions that Numba code calls: an intrinsic that brings its own scalars, constants and arena.
 
-``run((arguments, result arrays, [arena]))`` gives ``(code, results without dimensions...)``. Arguments without
-dimensions may be numbers; results without dimensions are returned; arrays that the program holds
-are constants of the module; a small arena is on the stack. So a call allocates nothing.
+``run((arguments, result arrays, [arena]))`` gives ``(code, results without dimensions...)``.
+Arguments without dimensions may be numbers; results without dimensions are returned; arrays that
+the program holds are constants of the module; a small arena is on the stack. So a call allocates nothing.
 """
 
 from __future__ import annotations

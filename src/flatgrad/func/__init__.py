@@ -6,6 +6,7 @@ from .control import fori_loop, map, scan, while_loop
 from .derivatives import grad, grad_and_value, hvp, jvp, linearize, value_and_grad, vjp
 from .jacobians import jacfwd, jacrev
 from .sparse import SparseDerivative, hessian, jacobian
+from .jit import jit
 from .stateless import functional_call, stack_module_state
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "jacfwd",
     "jacobian",
     "jacrev",
+    "jit",
     "jvp",
     "linearize",
     "map",

@@ -1,7 +1,7 @@
 """A traced graph bound to what runs it: machine code entries where all of it has some, steps otherwise.
 
-Every form has one calling convention: arguments as arrays and numbers in, results flat out; those without dimensions
-are numbers, a single result is not in a tuple.
+Every form has one calling convention: arguments as arrays and numbers in, results flat out; those
+without dimensions are numbers, a single result is not in a tuple.
 """
 
 from __future__ import annotations
@@ -124,8 +124,10 @@ class Bound:
 
     @property
     def fill(self):
-        """``fill(*arguments, *arrays)``: fills an array for each result that has dimensions, returns the others:
-        None, a number or a tuple of them."""
+        """``fill(*arguments, *arrays)``: results that have dimensions are written to `arrays`.
+
+        The others are returned: None, a number or a tuple of them.
+        """
         self.prepare()
         return self.entry.fill if self.entry is not None else self._fill
 
@@ -285,8 +287,8 @@ def checked_out(label: str, out, node, name: str) -> np.ndarray:
 def out_leaves(label: str, out, nodes, result: Spec, *, tensors: bool = False) -> list:
     """What `out` gives for each result: an array, None, or (if `tensors`) a Tensor.
 
-    `out` is a tree like the result, with None for results that are not to be written, or the array for the one
-    result that has dimensions.
+    `out` is a tree like the result, with None for results that are not to be written, or the array
+    for the one result that has dimensions.
 
     Raises
     ------

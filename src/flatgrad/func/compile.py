@@ -1,4 +1,4 @@
-"""``fg.compile``: the program of one signature, bound and compiled now; NumPy in and out, callable from njit and C."""
+"""``fg.compile``: one signature's program, compiled now; NumPy in and out, callable from njit and C."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from keyword import iskeyword
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, ShapeError
-from ..tensor import Tensor, late
+from ..errors import ArgumentError, ShapeError
+from ..tensor import late
 from ..transform.carry import pack, unpack
-from .bound import Bound, checked, checked_out
+from .bound import Bound, checked, out_leaves
 from .lowlevel import low_level_callable
 from .tracing import Kind, Traced, kind_of
 from .tree import Spec, flatten, paths, unflatten
@@ -27,8 +27,9 @@ _REFUSED = (
 def compile(f: Callable, *example, **keywords) -> CompiledFunction:
     """The program of ``f(*example, **keywords)``, compiled now for these shapes and dtypes.
 
-    Everything that `f` reads besides its arguments (parameters, closures) is fixed: the program has the values of
-    this moment. Python numbers are float64, int64 or bool arguments that may change from call to call.
+    Everything that `f` reads besides its arguments (parameters, closures) is fixed: the program has
+    the values of this moment. Python numbers are float64, int64 or bool arguments that may change
+    from call to call.
 
     Parameters
     ----------
@@ -112,8 +113,9 @@ def argument_names(f: Callable, spec: Spec, count: int) -> list[str]:
 class CompiledFunction:
     """A program of one signature; made by :func:`compile`.
 
-    Calling it with ``out=`` fills given arrays: `out` is the one array if one result has dimensions, or a tree
-    like the result with the arrays (None, or any number, where a result has no dimensions).
+    Calling it with ``out=`` fills given arrays: `out` is the one array if one result has
+    dimensions, or a tree like the result with the arrays (None, or any number, where a result has
+    no dimensions).
 
     Attributes
     ----------
@@ -124,8 +126,8 @@ class CompiledFunction:
         ``g.njit_out(*arguments, *arrays)`` fills an array for each result that has dimensions, in order, and
         returns those that have none. It allocates nothing if the program's ``arena`` is at most 32 KB.
     cfunc : Numba CFunc
-        A C function ``int64_t f(const T0 *x0, ..., R0 *y0, ...)``: a pointer to each argument, then to each result,
-        row-major; it returns 0, or the number of a run-time error (an index out of range).
+        A C function ``int64_t f(const T0 *x0, ..., R0 *y0, ...)``: a pointer to each argument, then
+        to each result, row-major; it returns 0, or the number of a run-time error (an index out of range).
     tier, source, arena : str, str, int
         ``"compiled"`` or ``"interpreted"``; the readable loops; bytes of scratch memory a call uses.
     """
@@ -137,7 +139,6 @@ class CompiledFunction:
         "_flat_out",
         "_kinds",
         "_label",
-        "_one_array",
         "_program",
         "_result",
         "_spec",
@@ -149,7 +150,6 @@ class CompiledFunction:
         self._label = bound.label
         nodes = bound.graph.outputs
         self._arrays = [k for k, n in enumerate(nodes) if n.shape]
-        self._one_array = len(self._arrays) == 1
         self._value_first = len(nodes) == 2 and self._arrays == [1]  # a value and its gradient
         args, keywords = spec.children
         leaf = [c.kind is None for c in args.children]
@@ -195,7 +195,12 @@ class CompiledFunction:
 
     def _call_into(self, args: tuple, keywords: dict, out):
         arguments = self._arguments(args, keywords)
-        given = self._given(out)
+        nodes = self._bound.graph.outputs
+        targets = out_leaves(self._label, out, nodes, self._result)
+        given = [
+            np.empty(nodes[k].shape, nodes[k].dtype.np) if targets[k] is None else targets[k]
+            for k in self._arrays
+        ]
         direct = [self._usable(a, arguments) for a in given]
         for k, a in enumerate(direct):
             if any(np.may_share_memory(a, b) for b in direct[:k]):
@@ -211,7 +216,11 @@ class CompiledFunction:
                 a[...] = d
         rest = iter(() if numbers is None else numbers if type(numbers) is tuple else (numbers,))
         arrays = iter(given)
-        leaves = [next(arrays if n.shape else rest) for n in self._bound.graph.outputs]
+        leaves = [next(arrays if n.shape else rest) for n in nodes]
+        for k, target in enumerate(targets):
+            if target is not None and target is not leaves[k]:
+                target[...] = leaves[k]
+                leaves[k] = target
         return unflatten(self._result, leaves)
 
     def _usable(self, out: np.ndarray, arguments: list) -> np.ndarray:
@@ -220,26 +229,6 @@ class CompiledFunction:
             isinstance(a, np.ndarray) and np.may_share_memory(out, a) for a in arguments
         )
         return out if out.flags.carray and apart else np.empty(out.shape, out.dtype)
-
-    def _given(self, out) -> list[np.ndarray]:
-        """The arrays of `out`, one for each result that has dimensions."""
-        nodes = self._bound.graph.outputs
-        if self._one_array and isinstance(out, np.ndarray):
-            leaves = [out]
-        else:
-            leaves = _leaves_with_none(out)
-            if len(leaves) == len(nodes):
-                leaves = [leaves[k] for k in self._arrays]
-        if len(leaves) != len(self._arrays):
-            raise ArgumentError(
-                f"{self._label}: out must have an array for each of the {len(self._arrays)} results that "
-                f"have dimensions, got {len(leaves)}; the result is {self._result}"
-            )
-        many = len(leaves) > 1
-        return [
-            checked_out(self._label, a, nodes[k], f"out[{at}]" if many else "out")
-            for at, (a, k) in enumerate(zip(leaves, self._arrays, strict=True))
-        ]
 
     # -- other callers ----------------------------------------------------------------------------
 
@@ -263,8 +252,8 @@ class CompiledFunction:
         *fixed : arrays or numbers of float64
             Values of the last arguments. They are handed over as user data, so one program serves many.
         signature : str, optional
-            ``"double (double)"`` for a function of one number, ``"double (int, double *)"`` for one of several
-            numbers or of one vector; found from the arguments if not given.
+            ``"double (double)"`` for a function of one number, ``"double (int, double *)"`` for one
+            of several numbers or of one vector; found from the arguments if not given.
 
         Returns
         -------
@@ -371,14 +360,3 @@ def _call_text(spec: Spec) -> str:
     parts = [repr(c) for c in args.children]
     parts += [f"{k}={c!r}" for k, c in zip(keywords.context, keywords.children, strict=True)]
     return f"({', '.join(parts)})"
-
-
-def _leaves_with_none(out) -> list:
-    """The leaves of `out`, None being one."""
-    if isinstance(out, dict):
-        return [x for k in flatten(out)[1].context for x in _leaves_with_none(out[k])]
-    if isinstance(out, (tuple, list)):
-        return [x for o in out for x in _leaves_with_none(o)]
-    if out is None or isinstance(out, (np.ndarray, Tensor)):
-        return [out]
-    return flatten(out)[0]

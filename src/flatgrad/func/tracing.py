@@ -16,7 +16,7 @@ from ..graph.dtypes import bool_ as bool_dtype
 from ..graph.modes import modes
 from ..graph.node import CONST, NUMBER, Graph, Node, placeholder, toposort
 from ..tensor import Tensor, late, node_of, user_line, wrap
-from ..transform.trace import quiet, rebuild, settled
+from ..transform.trace import quiet, settled
 from .arguments import output_tensors
 from .tree import Spec
 
@@ -167,15 +167,16 @@ def _closed(inputs: list[Node], outputs: list[Node], since: int, name: str):
     }
     mapping = {n: n for n in inputs} | captured
     for node in order:
-        if node.inputs and node.value is not None and node not in mapping:
-            # Its value was asked for while tracing, and it is computed anew at every call.
-            copy = Node(
-                node.op, node.inputs, node.attrs, node.shape, node.dtype, node.requires_grad
-            )
-            rebuild((copy,), mapping, grad=True)
-            mapping[node] = mapping[copy]
-        else:
-            rebuild((node,), mapping, grad=True)
+        if node in mapping or not node.inputs:
+            mapping.setdefault(node, node)
+            continue
+        # Also what has a value, asked for while tracing, is computed anew at every call. Whether
+        # derivatives flow through a node was decided by the mode it was recorded in.
+        sources = tuple([mapping[s] for s in node.inputs])
+        flows = node.requires_grad
+        copy = Node(node.op, sources, node.attrs, node.shape, node.dtype, flows)
+        copy.where, copy.mark = node.where, node.mark
+        mapping[node] = copy
     outputs = [mapping[n] for n in outputs]
     return Graph((*inputs, *captured.values()), tuple(outputs), name), [
         n.holder() if n.held else n for n in captured

@@ -15,11 +15,11 @@ from collections import OrderedDict
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph.node import INPUT, Graph, pending
+from ..graph.node import Graph, pending
 from . import interpret
 from .generic import GenericProgram, Unsuited, encode_estimate, opened_size, swept_size
 from .plan import Plan, differing
-from .traced import asked_while_tracing
+from .traced import without_value
 
 MODES = ("auto", "always", "never")
 
@@ -318,8 +318,9 @@ def _look_up(key) -> Program:
     with _lock:
         found = _programs.get(key)
         if found is None:
-            if INPUT in key:
-                raise asked_while_tracing()
+            error = without_value(key)
+            if error is not None:
+                raise error
             found = _programs[key] = Program()
             if len(_programs) > REMEMBERED:
                 _, old = _programs.popitem(last=False)

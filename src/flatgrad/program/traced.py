@@ -1,11 +1,13 @@
-"""The error for a value that is asked for while a function is traced: it names the user's line and a remedy."""
+"""The error for a value that is asked for while a function is traced: the line, and a remedy."""
 
 from __future__ import annotations
 
 import os.path
 import sys
 
-from ..errors import TraceError
+from ..errors import ArgumentError, TraceError
+from ..graph.node import INPUT
+from ..graph.op import Op, register
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
@@ -33,6 +35,38 @@ _ASKED = {
     "_array": ("np.asarray()", _ARRAY),
     "data_ptr": ("data_ptr()", _ARRAY),
 }
+
+
+def donated_error(where: str) -> ArgumentError:
+    return ArgumentError(
+        f"this tensor was donated to {where}, which took its memory; pass it without donate_argnums, or "
+        "use the result in its place"
+    )
+
+
+def _raise_donated(where: str):
+    raise donated_error(where)
+
+
+DONATED = register(
+    Op(
+        "donated",
+        "donated",
+        0,
+        ("where",),
+        infer=lambda where: ((), None),
+        numpy=_raise_donated,
+        differentiable=False,
+        doc="What a tensor shows after it was given away; its value is an error.",
+    )
+)
+
+
+def without_value(key: tuple) -> Exception | None:
+    """The error for a signature that needs what has no value."""
+    if DONATED in key:
+        return donated_error(key[key.index(DONATED) + 1][0])
+    return asked_while_tracing() if INPUT in key else None
 
 
 def asked_while_tracing() -> TraceError:

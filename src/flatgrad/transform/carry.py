@@ -1,7 +1,7 @@
 """Graphs as plain lists, so that they pickle: to worker processes, and to disk.
 
-A node becomes a row of numbers and attributes; operations go by name. Sub-graphs among the attributes become lists of
-their own, each once.
+A node becomes a row of numbers and attributes; operations go by name. Sub-graphs among the
+attributes become lists of their own, each once.
 """
 
 from __future__ import annotations

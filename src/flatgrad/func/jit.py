@@ -1,0 +1,532 @@
+"""``fg.jit``: a function traced once a signature; then a call is its compiled program."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import MethodType
+
+import numpy as np
+
+from ..errors import ArgumentError, GradientError
+from ..graph import dtypes
+from ..graph.memory import sole_array, sole_node
+from ..graph.modes import modes
+from ..graph.node import INPUT, LEAF, SHARED, Node, leaf, pending
+from ..program.tiers import settings
+from ..program.traced import DONATED
+from ..tensor import Tensor, bind, late, make, node_of, outputs_of, snapshot, user_line, wrap
+from ..transform.call import CALL
+from .bound import Bound, out_leaves
+from .report import JitReport, SignatureReport, differences
+from .tracing import Kind, Traced, kind_of
+from .tree import flatten, paths, unflatten
+
+__all__ = ["JitFunction", "jit"]
+
+_DTYPES = {d.np: d for d in dtypes.ALL}
+_NUMBERS = {float: dtypes.float64, int: dtypes.int64, bool: dtypes.bool_}
+
+
+def jit(
+    f: Callable | None = None,
+    *,
+    static_argnums: int | tuple = (),
+    static_argnames: str | tuple = (),
+    donate_argnums: int | tuple = (),
+):
+    """`f`, traced and compiled once for each signature of its arguments.
+
+    A signature is the structure of the arguments, the shapes and dtypes of their tensors and arrays, and the
+    values of the static ones. A Python number is an input like an array: another one takes no new trace.
+    Tensors that `f` reads from outside (parameters of a model that it closes over) are read at every call,
+    and derivatives flow to them. The Python code of `f` runs while it is traced, and not again.
+
+    Parameters
+    ----------
+    f : callable
+        Of trees of tensors, arrays and numbers; returns a tree of tensors. Left out, ``jit(...)``
+        is a decorator.
+    static_argnums, static_argnames : int or tuple of int, str or tuple of str
+        Arguments that are part of the signature: any hashable values, `f` gets them as they are.
+    donate_argnums : int or tuple of int
+        Positional arguments whose tensors the caller gives up: their memory becomes that of later results.
+
+    Returns
+    -------
+    JitFunction
+        Called like `f`. Its results have values, but for calls that record (grad mode is on and
+        something requires grad): those are one node of the graph, computed together with what
+        follows. With ``out=`` the results are written to given arrays or tensors. ``explain()``
+        tells of every trace.
+
+    Raises
+    ------
+    TraceError
+        From a call, if `f` needs the value of an argument (an ``if`` on it, ``item()``), or writes
+        to a tensor from outside.
+    ArgumentError
+        For arguments that are no data and not static, unhashable static ones, and names `f` has not.
+
+    Examples
+    --------
+    >>> import flatgrad as fg
+    >>> @fg.jit
+    ... def f(x, n):
+    ...     return (x * n).sum()
+    >>> f(fg.tensor([1.0, 2.0]), 3.0), f(fg.tensor([1.0, 2.0]), 4.0)
+    (tensor(9.), tensor(12.))
+    >>> len(f.explain().signatures)
+    1
+    >>> fg.grad(f)(fg.tensor([1.0, 2.0]), 3.0)
+    tensor([3., 3.])
+    """
+    options = (static_argnums, static_argnames, donate_argnums)
+    if f is None:
+        return lambda function: JitFunction(function, *options)
+    return JitFunction(f, *options)
+
+
+class Signature:
+    """One trace of a function, and what runs it."""
+
+    def __init__(self, traced: Traced, kinds: list[Kind], names: list[str], label: str):
+        self.traced, self.kinds, self.names, self.label = traced, kinds, names, label
+        self.captured = traced.captured
+        self.graph = traced.graph
+        self.outputs = [(n.shape, n.dtype) for n in traced.graph.outputs]
+        self.shapes, self.dtypes = traced.graph.shapes, traced.graph.dtypes
+        self.numbers = [k.number for k in kinds] + [False] * len(self.captured)
+        self.calls = 0
+        self.recorded = 0
+        self.trace_seconds = 0.0
+        self.reason = ""
+        self.statics: tuple = ()
+        self.bare = self.dtypes[0] if traced.spec.kind is None else None  # the one result's dtype
+        self._bounds: dict[bool, Bound] = {}
+        self._programs: dict[bool, Callable] = {}
+        self._lock = threading.Lock()
+
+    def bound(self) -> Bound:
+        never = settings.mode == "never"
+        found = self._bounds.get(never)
+        if found is None:
+            with self._lock:
+                found = self._bounds.get(never)
+                if found is None:
+                    more = [f"captured[{k}]" for k in range(len(self.captured))]
+                    found = Bound.of(self.graph, self.numbers, self.label, [*self.names, *more])
+                    self._bounds[never] = found
+        return found
+
+    @property
+    def program(self) -> Callable:
+        """``program(*arrays and numbers)``, compiled when it is first asked for."""
+        never = settings.mode == "never"
+        found = self._programs.get(never)
+        if found is None:
+            found = self._programs[never] = self.bound().program
+        return found
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether another call may use it: nothing it captured belongs to a trace around it."""
+        open_ = [n for n in self.traced.captured_nodes if n.value is None]
+        return not any(n.op is INPUT for n in pending(open_))
+
+    def report(self) -> SignatureReport:
+        bounds = list(self._bounds.values())
+        last = bounds[-1] if bounds else None
+        return SignatureReport(
+            arguments=tuple(zip(self.names, map(repr, self.kinds), strict=True)),
+            statics=self.statics,
+            reason=self.reason,
+            calls=self.calls,
+            recorded=self.recorded,
+            trace_seconds=self.trace_seconds,
+            compile_seconds=last.compile_seconds if last else 0.0,
+            tier=last.tier if last else "recorded",
+            tier_reason=last.reason if last else "every call so far was part of a larger graph",
+            kernels=last.kernels if last else 0,
+            arena=last.arena if last else 0,
+            source=last.source if last else "",
+        )
+
+
+class JitFunction:
+    """A function compiled for each signature; made by :func:`jit`."""
+
+    def __init__(self, f: Callable, static_argnums, static_argnames, donate_argnums):
+        if not callable(f):
+            raise ArgumentError(f"jit: a function is required, got {type(f).__name__}")
+        functools.update_wrapper(self, f, updated=())
+        self._f = f
+        self._options = static_argnums, static_argnames, donate_argnums
+        self.__name__ = getattr(f, "__name__", type(f).__name__)
+        self._label = self.__name__ if self.__name__.isidentifier() else "function"
+        self._parameters = _parameters(f)
+        self._static = _static_names(self._label, f, static_argnums, static_argnames)
+        self._donate = _numbers("donate_argnums", donate_argnums)
+        self._owns_out = "out" in self._parameters
+        self._signatures: dict[tuple, Signature] = {}
+        self._lock = threading.RLock()
+        self._free: dict[tuple, list] = {}  # memory of donated tensors, by shape and dtype
+
+    # -- a call -----------------------------------------------------------------------------------
+
+    def __call__(self, *args, **kwargs):
+        out = None
+        if kwargs and not self._owns_out:
+            out = kwargs.pop("out", None)
+        static: tuple = ()
+        if self._static:
+            args, kwargs, static = self._apart(args, kwargs)
+        leaves, spec = flatten(args) if not kwargs else flatten((args, kwargs))
+        key: list = [spec, static, dtypes._default]
+        values: list = []  # nodes of tensors, and everything else as it came
+        recording = modes.pending < 0
+        grad = modes.grad
+        for x in leaves:
+            if isinstance(x, Tensor):
+                node = x._node if x._base is None else node_of(x)
+                values.append(node)
+                key.append(node.shape)
+                key.append(node.dtype)
+                if grad and node.requires_grad:
+                    recording = True
+                continue
+            values.append(x)
+            if type(x) is np.ndarray:
+                key.append(x.shape)
+                key.append(_DTYPES.get(x.dtype, x.dtype))
+            else:
+                key.append(type(x))
+        key = tuple(key)
+        signature = self._signatures.get(key)
+        if signature is None:
+            signature = self._new(key, args, kwargs, leaves, spec, static)
+        signature.calls += 1
+        captured = signature.traced.captured_nodes if signature.captured else ()
+        if not recording and grad:
+            for node in captured:
+                if node.requires_grad:
+                    recording = True
+        if recording:
+            return self._record(signature, values, captured, out)
+        if out is None and not self._donate:
+            made = signature.program(*_arrays(values, captured))
+            if signature.bare is not None:
+                return _result(made, signature.bare)
+            if len(signature.dtypes) == 1:
+                made = (made,)
+            return unflatten(signature.traced.spec, map(_result, made, signature.dtypes))
+        return self._run_into(signature, args, _arrays(values, captured), out)
+
+    def _record(self, signature: Signature, values, captured, out):
+        """One node for the whole call; its derivatives are calls as well."""
+        if out is not None:
+            raise GradientError(
+                f"{self._label}: out= cannot be given where the call is recorded for derivatives or into "
+                "another trace; call it under no_grad(), or leave out= out"
+            )
+        signature.recorded += 1
+        nodes = []
+        for x, kind in zip(values, signature.kinds, strict=True):
+            if type(x) is not Node:
+                x = leaf(np.array(x, kind.dtype.np, order="C"), kind.dtype)
+            nodes.append(x)
+        nodes += captured
+        if modes.pending >= 0:
+            nodes = [snapshot(n) if n.mark & SHARED else n for n in nodes]
+        whole = make(CALL, tuple(nodes), (signature.graph,), signature.shapes, signature.dtypes)
+        tensors = outputs_of(whole._node)
+        return unflatten(signature.traced.spec, tensors)
+
+    # -- results in given memory ------------------------------------------------------------------
+
+    def _run_into(self, signature: Signature, args, arrays, out):
+        bound = signature.bound()
+        outputs = bound.graph.outputs
+        given: list = [None] * len(outputs)
+        if out is not None:
+            given = out_leaves(self._label, out, outputs, signature.traced.spec, tensors=True)
+        buffers = []
+        for (shape, dtype), target in zip(signature.outputs, given, strict=True):
+            if not shape:
+                continue
+            fits = isinstance(target, np.ndarray) and target.flags.carray
+            if not fits or any(np.may_share_memory(target, a) for a in arrays if _is_array(a)):
+                buffers.append(self._memory(shape, dtype))
+            else:
+                buffers.append(target)
+        numbers = bound.fill(*arrays, *buffers)
+        rest = iter(numbers if type(numbers) is tuple else (numbers,))
+        filled = iter(buffers)
+        results: list = []
+        for (shape, dtype), target in zip(signature.outputs, given, strict=True):
+            value = next(filled if shape else rest)
+            if isinstance(target, np.ndarray):
+                if value is not target:
+                    target[...] = value
+                results.append(target)
+            elif isinstance(target, Tensor):
+                bind(target, leaf(np.asarray(value, dtype.np), dtype))
+                results.append(target)
+            else:
+                results.append(_result(value, dtype))
+        del arrays, buffers, filled
+        self._take(args)
+        return unflatten(signature.traced.spec, results)
+
+    def _memory(self, shape: tuple, dtype) -> np.ndarray:
+        free = self._free.get((shape, dtype))
+        try:
+            return free.pop() if free else np.empty(shape, dtype.np)
+        except IndexError:  # another thread was quicker
+            return np.empty(shape, dtype.np)
+
+    def _take(self, args) -> None:
+        """Take the memory of the donated tensors that nothing else refers to; none can be used any more."""
+        for position in self._donate:
+            if position >= len(args):
+                continue
+            for t in flatten(args[position])[0]:
+                if not isinstance(t, Tensor) or t._base is not None or t._node.op is not LEAF:
+                    continue
+                node = t._node
+                alone = not t._viewed and not node.mark & SHARED and sole_array(node)
+                del node
+                if alone and sole_node(t):
+                    node = t._node
+                    pool = self._free.setdefault((node.shape, node.dtype), [])
+                    if len(pool) < 4:
+                        pool.append(node.value)
+                old = t._node
+                where = f"{self._label} at {user_line()}"
+                bind(t, Node(DONATED, (), (where,), old.shape, old.dtype))
+
+    # -- a new signature --------------------------------------------------------------------------
+
+    def _apart(self, args: tuple, kwargs: dict):
+        """(the arguments to trace, by position and keyword; the static ones)."""
+        try:
+            given = inspect.signature(self._f).bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self._label}: {error}") from None
+        given.apply_defaults()
+        static = tuple([(n, given.arguments[n]) for n in self._static if n in given.arguments])
+        try:
+            hash(static)
+        except TypeError:
+            name, value = next((n, v) for n, v in static if not _hashable(v))
+            raise ArgumentError(
+                f"{self._label}: the static argument {name} must be hashable, since its value is part of the "
+                f"signature, got {type(value).__name__}; give a tuple instead of a list, or do not declare "
+                "it static"
+            ) from None
+        static = tuple([(n, v, type(v)) for n, v in static])  # 1 is not 1.0, nor True
+        names = set(self._static)
+        left = [(n, v) for n, v in given.arguments.items() if n not in names]
+        variadic = {p.name: p.kind for p in self._parameters.values()}
+        args, kwargs = [], {}
+        for name, value in left:
+            kind = variadic[name]
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                kwargs |= value
+            elif kind is inspect.Parameter.VAR_POSITIONAL:
+                kwargs |= {f"*{name}": tuple(value)} if value else {}
+            else:
+                kwargs[name] = value
+        return (), kwargs, static
+
+    def _new(self, key: tuple, args, kwargs, leaves, spec, static) -> Signature:
+        with self._lock:
+            found = self._signatures.get(key)
+            if found is not None:
+                return found
+            names = self._names(args, kwargs, spec)
+            kinds = [kind_of(self._label, x, n) for x, n in zip(leaves, names, strict=True)]
+            started = time.perf_counter()
+            traced = Traced(self._label, self._flat(spec, bool(kwargs), static), kinds)
+            made = Signature(traced, kinds, names, self._label)
+            made.trace_seconds = time.perf_counter() - started
+            made.statics = tuple([(n, repr(v)) for n, v, _ in static])
+            made.reason = differences(made, list(self._signatures.values()))
+            if made.is_cacheable:
+                self._signatures[key] = made
+            return made
+
+    def _flat(self, spec, keywords: bool, static: tuple) -> Callable:
+        """The function of the leaves alone."""
+        fixed = {n: v for n, v, _ in static}
+
+        def flat(tensors):
+            tree = unflatten(spec, tensors)
+            args, kwargs = tree if keywords else (tree, {})
+            if self._static:
+                more = [k for k in kwargs if k.startswith("*")]
+                values = {**kwargs, **fixed}
+                order = inspect.signature(self._f).parameters
+                positional = [p for p in order.values() if p.kind in _POSITIONAL]
+                if more:
+                    args = [values.pop(p.name) for p in positional]
+                    return self._f(*args, *values.pop(more[0]), **values)
+                only = [p.name for p in positional if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+                return self._f(*[values.pop(n) for n in only], **values)
+            return self._f(*args, **kwargs)
+
+        return flat
+
+    def _names(self, args, kwargs, spec) -> list[str]:
+        positional = [p.name for p in self._parameters.values() if p.kind in _POSITIONAL]
+        rest = next(
+            (n for n, p in self._parameters.items() if p.kind is inspect.Parameter.VAR_POSITIONAL),
+            "args",
+        )
+        args_spec = spec.children[0] if kwargs else spec
+        found: list[str] = []
+        for k, child in enumerate(args_spec.children):
+            name = positional[k] if k < len(positional) else f"{rest}[{k - len(positional)}]"
+            found += paths(child, name)
+        if kwargs:
+            keywords = spec.children[1]
+            for name, child in zip(keywords.context, keywords.children, strict=True):
+                found += paths(child, name.lstrip("*"))
+        return found
+
+    # -- what happened ----------------------------------------------------------------------------
+
+    def explain(self) -> JitReport:
+        """Every signature: why it was traced, how often it was called, what its program costs.
+
+        Returns
+        -------
+        JitReport
+            Prints as a table; ``.signatures`` are its rows.
+        """
+        return JitReport(self._label, [s.report() for s in list(self._signatures.values())])
+
+    def clear(self) -> None:
+        """Forget all traces; the next call traces anew."""
+        with self._lock:
+            self._signatures.clear()
+            self._free.clear()
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jit {self._label}, {len(self._signatures)} signatures>"
+
+    def __reduce__(self):
+        """By name where it is a module's global, as functions are; else the function, to be traced anew."""
+        module, name = getattr(self, "__module__", None), getattr(self, "__qualname__", "")
+        found = sys.modules.get(module)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is not self:
+            return _again, (self._f, *self._options)
+        if module == "__main__":
+            # Other processes have another __main__; cloudpickle carries its functions by value.
+            try:
+                import cloudpickle
+            except ImportError:
+                return name
+            return _loaded, (cloudpickle.dumps(self._f), *self._options)
+        return name
+
+
+def _again(f, *options) -> JitFunction:
+    return JitFunction(f, *options)
+
+
+def _loaded(pickled: bytes, *options) -> JitFunction:
+    import pickle
+
+    return JitFunction(pickle.loads(pickled), *options)
+
+
+# -- arguments ------------------------------------------------------------------------------------
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _parameters(f: Callable) -> dict:
+    try:
+        return dict(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+def _numbers(what: str, numbers) -> tuple[int, ...]:
+    numbers = (numbers,) if isinstance(numbers, int) else tuple(numbers)
+    for k in numbers:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 0:
+            raise ArgumentError(f"jit: {what} must be positions from 0, got {k!r}")
+    return numbers
+
+
+def _static_names(label: str, f: Callable, argnums, argnames) -> tuple[str, ...]:
+    """The names of the static arguments."""
+    argnames = (argnames,) if isinstance(argnames, str) else tuple(argnames)
+    argnums = _numbers("static_argnums", argnums)
+    if not argnames and not argnums:
+        return ()
+    parameters = _parameters(f)
+    positional = [p.name for p in parameters.values() if p.kind in _POSITIONAL]
+    for k in argnums:
+        if k >= len(positional):
+            raise ArgumentError(
+                f"jit: static_argnums has {k}, but {label} has only {len(positional)} positional arguments"
+            )
+    for name in argnames:
+        if name not in parameters:
+            raise ArgumentError(
+                f"jit: static_argnames has {name!r}, but the arguments of {label} are "
+                f"{', '.join(parameters)}"
+            )
+    return tuple(dict.fromkeys([*[positional[k] for k in argnums], *argnames]))
+
+
+def _hashable(x) -> bool:
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_array(x) -> bool:
+    return isinstance(x, np.ndarray)
+
+
+def _arrays(values: list, captured) -> list:
+    """What the program takes: contiguous arrays that may be written, and numbers."""
+    found = []
+    for x in (*values, *captured):
+        if type(x) is Node:
+            if x.value is None:
+                late.evaluate([n for n in (*values, *captured) if type(n) is Node])
+            x = x.value
+        elif type(x) in _NUMBERS:
+            found.append(x)
+            continue
+        elif type(x) is not np.ndarray:
+            x = np.asarray(x)
+            x = x.astype(_of(x.dtype)) if x.dtype not in _DTYPES else x
+        found.append(x if x.flags.carray else x.copy(order="C"))
+    return found
+
+
+def _of(dtype):
+    return dtypes.as_dtype(dtype.newbyteorder("=")).np
+
+
+def _result(value, dtype) -> Tensor:
+    if type(value) is not np.ndarray:
+        value = np.array(value, dtype.np)
+    return wrap(leaf(value, dtype))
