@@ -80,7 +80,7 @@ class Generic(Emitter):
             block = fn.append_basic_block("op")
             switch.add_case(L.Constant(I8, number), block)
             b.position_at_end(block)
-            self.memo, self.values = {}, {}
+            self.memo, self.values, self.calls = {}, {}, 0
             case(item, k)
             b.branch(following)
         b.position_at_end(done)

@@ -60,6 +60,8 @@ def _float_constant(number: float, dtype: DType, kind) -> L.Constant:
 class Emitter:
     """Emits one loop program as an LLVM function of a module."""
 
+    calls = 0  # of scalar functions in the present body
+
     def __init__(self, module: L.Module, program: ir.Program, name: str):
         self.module = module
         self.program = program
@@ -100,9 +102,11 @@ class Emitter:
     # -- statements ---------------------------------------------------------------------------
 
     def body(self, body) -> None:
+        outer, self.calls = self.calls, 0
         for s in body:
             self.memo = {}
             STATEMENTS[type(s)](self, s)
+        self.calls = outer
 
     def let(self, s: ir.Let) -> None:
         self.values[s.name] = self.expr(s.value)
@@ -377,30 +381,41 @@ class Emitter:
     def call(self, e: Expr):
         if e.arg == "fmod":  # exact for any ratio; a loop inside, which is the C library's business
             return self.b.frem(*[self.expr(a) for a in e.args])
+        self.calls += 1
         return self.b.call(self.helper(e), [self.expr(a) for a in e.args])
 
     def helper(self, e: Expr) -> L.Function:
-        """The scalar function `e` calls, emitted once a module and inlined by LLVM into every loop."""
+        """The scalar function `e` calls, emitted once a module and inlined by LLVM into every loop.
+
+        A body of very many calls (an unrolled simulation) is not a loop that LLVM could vectorise: there
+        the calls stay calls, and compiling takes no minutes.
+        """
         from .mathlib import expand
 
         kinds = [type_of(a.dtype) for a in e.args]
-        name = f"flatgrad_{e.arg}_{e.args[0].dtype.name}"
+        inlined = self.calls <= INLINED
+        name = f"flatgrad_{e.arg}_{e.args[0].dtype.name}{'' if inlined else '_called'}"
         found = self.module.globals.get(name)
         if found is not None:
             return found
         fn = L.Function(self.module, L.FunctionType(type_of(e.dtype), kinds), name)
         fn.linkage = "internal"
-        for attribute in ("alwaysinline", "nounwind"):
+        for attribute in ("alwaysinline" if inlined else "noinline", "nounwind"):
             fn.attributes.add(attribute)
-        saved = self.b, self.memo, self.values
+        saved = self.b, self.memo, self.values, self.calls
+        self.calls = 0
         self.b = L.IRBuilder(fn.append_basic_block("entry"))
         self.memo = {}
         parameters = [ir.var(f"a{k}", a.dtype) for k, a in enumerate(e.args)]
         self.values = {p.arg: arg for p, arg in zip(parameters, fn.args, strict=True)}
         result = expand(e.arg, parameters)
         self.b.ret(self.expr(result))
-        self.b, self.memo, self.values = saved
+        self.b, self.memo, self.values, self.calls = saved
         return fn
+
+
+# Calls of scalar functions that are inlined in one body.
+INLINED = 32
 
 
 # Vectors that one iteration of a loop over polynomials works on at once: their dependency chains are

@@ -16,11 +16,14 @@ from ..graph.node import CONST, Graph
 from ..program import interpret
 from ..program.build import Compiled, plain
 from ..program.entry import Entry, foreign, prepared
-from ..program.generic import GenericProgram, Unsuited
+from ..program.generic import GenericProgram, Unsuited, weight
 from ..program.tiers import TOO_LARGE, settings
 from ..tensor import Tensor, late, node_of
 from .tracing import Kind
 from .tree import Spec, flatten
+
+# What a scalar weighs here: a first call shall not wait for more than two or three seconds.
+PATIENT = 0.4
 
 __all__ = ["Bound", "checked", "checked_out", "out_leaves"]
 
@@ -60,9 +63,9 @@ class Bound:
             return "interpreted", 'set_compile("never")'
         if not _numba_compiles():
             return "interpreted", "Numba is missing, or switched off by NUMBA_DISABLE_JIT"
-        count = len(self.graph.order)
-        if count > TOO_LARGE:
-            return "generic loop", f"{count} nodes are too many to compile (limit {TOO_LARGE})"
+        order = self.graph.order
+        if weight(order, PATIENT) > TOO_LARGE:
+            return "generic loop", f"{len(order)} nodes are too many to compile at the first call"
         return "compiled", "a traced function is compiled at its first call"
 
     def prepare(self) -> None:

@@ -22,11 +22,21 @@ from ..transform.call import CALL
 from . import interpret
 from .flat import WIRING, Encoder, loaded, loops
 
-__all__ = ["GenericProgram", "Unsuited", "encode_estimate", "opened_size"]
+__all__ = [
+    "GenericProgram",
+    "Unsuited",
+    "encode_estimate",
+    "opened_size",
+    "swept_size",
+    "weight",
+]
 
 # Seconds that encoding takes for each node; loading the loops from the disk cache, or compiling them.
 ENCODE_NODE = 3e-6
 LOOPS_START = 0.5
+
+# What compiling a scalar costs, beside a node with dimensions, which becomes a loop.
+SCALAR_PART = 0.1
 
 # A list is worth it if at most this part of the nodes has to run in NumPy.
 HOST_PART = 0.1
@@ -47,6 +57,17 @@ def opened_size(order) -> int:
     for node in order:
         if node.op is CALL and node.value is None:
             count += opened_size(node.attrs[0].order)
+    return count
+
+
+def weight(order, scalar: float = SCALAR_PART) -> float:
+    """What compiling `order` costs, in nodes with dimensions; scalars are counted in calls too."""
+    count = 0.0
+    for node in order:
+        if node.value is None:
+            if node.op is CALL:
+                count += scalar * sum([n.shape == () for n in node.attrs[0].order])
+            count += scalar if node.shape == () else 1
     return count
 
 

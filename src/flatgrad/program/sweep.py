@@ -29,7 +29,8 @@ from .tiers import settings
 __all__ = ["SWEEP", "Sweep", "sections"]
 
 # From so many differentiable nodes on it is looked for scalars, and from so many of them they are swept.
-SWEEP_FROM = 2_000
+# (Fewer can be compiled, forward and backward as one program.)
+SWEEP_FROM = 4_000
 
 # Seconds a node that the rules take, and seconds to wait for before the loops are loaded or compiled.
 RULE_NODE = 2e-5

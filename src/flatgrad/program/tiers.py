@@ -17,19 +17,20 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph.node import Graph, pending
 from . import interpret
-from .generic import GenericProgram, Unsuited, encode_estimate, opened_size, swept_size
+from .generic import GenericProgram, Unsuited, encode_estimate, opened_size, swept_size, weight
 from .plan import Plan, differing
 from .traced import without_value
 
 MODES = ("auto", "always", "never")
 
-# Seconds that compiling takes: a constant and a part for each node (measured:
-# benchmarks/suite/bench_compile.py), and what a process pays once to import Numba.
+# Seconds that compiling takes: a constant and a part for each node with dimensions (measured:
+# benchmarks/suite/bench_compile.py; scalars cost less: generic.weight), and what a process pays once
+# to import Numba.
 COMPILE_START = 0.12
 COMPILE_NODE = 0.003
 NUMBA_START = 0.7
 
-# Beyond so many nodes a program is not compiled: that would take longer than it saves.
+# Beyond this weight a program is not compiled: that would take longer than it saves.
 TOO_LARGE = 4_000
 
 # Seconds that interpreting one node takes, and how often a while loop is taken to go around: a graph's
@@ -106,6 +107,8 @@ class Program:
         Total time spent in the interpreter, and in the generic loop.
     nodes, size : int
         Of the pending graph; and with the sub-graphs of calls.
+    weight : float
+        The nodes as compiling counts them.
     generic : GenericProgram or None
     tier : str
         ``"interpreted"``, ``"generic loop"`` or ``"compiled"``: what the last call ran.
@@ -121,6 +124,7 @@ class Program:
         self.nodes = 0
         self.looping_seconds = 0.0  # what interpreting the loops inside takes, one call
         self.size = 0
+        self.weight = 0.0
         self.looped_seconds = 0.0
         self.generic: GenericProgram | None = None
         self._swept = 0  # operations of sweeps among the nodes
@@ -183,7 +187,7 @@ class Program:
         if self.generic is not None:
             return True
         if settings.mode == "always":
-            return self.size > TOO_LARGE
+            return self.weight > TOO_LARGE
         return self.interpreted_seconds >= encode_estimate(self.size)
 
     def _loop(self, roots, inputs, numbers, outputs) -> list | None:
@@ -213,18 +217,19 @@ class Program:
     def compile_estimate(self) -> float:
         """Seconds that compiling is expected to take."""
         start = 0.0 if "numba" in sys.modules else NUMBA_START
-        return start + COMPILE_START + COMPILE_NODE * self.nodes
+        return start + COMPILE_START + COMPILE_NODE * self.weight
 
     def _choose(self, roots, inputs, numbers, outputs) -> Plan | None:
         """The plan to run, compiled if that pays; None for a first or a very large evaluation."""
         if not self.nodes:
             order = pending(roots)
             self.nodes, self.size = len(order), opened_size(order)
+            self.weight = weight(order)
             self.looping_seconds = NODE_SECONDS * iterated_nodes(order)
             self._swept = swept_size(order)
         mode = settings.mode
         wanted = self._wants_compiling(mode)
-        looping = self.size > TOO_LARGE or self._wants_loop()
+        looping = self.weight > TOO_LARGE or self._wants_loop()
         if not wanted and (self.calls == 1 or looping):
             self._first = numbers
             return None
@@ -248,8 +253,8 @@ class Program:
             self.reason = 'set_compile("never")'
         elif plan is not None and plan.compiled is not None:
             return True
-        elif self.size > TOO_LARGE:
-            self.reason = f"{self.size} nodes are too many to compile (limit {TOO_LARGE})"
+        elif self.weight > TOO_LARGE:
+            self.reason = f"{self.size} nodes are too many to compile"
             if self._unsuited:
                 self.reason += f", and the generic loop is not for it: {self._unsuited}"
         elif mode == "auto" and self._spent + self.looping_seconds < self.compile_estimate():
