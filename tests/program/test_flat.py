@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
@@ -13,10 +15,11 @@ from hypothesis import strategies as st
 import flatgrad as fg
 from flatgrad.emit.opcodes import table
 from flatgrad.graph.dtypes import bool_, float32, float64
+from flatgrad.graph.node import toposort
 from flatgrad.graph.op import REGISTRY
 from flatgrad.program import sweep, tiers
 from flatgrad.program.flat import loops
-from flatgrad.tensor import late, node_of, record
+from flatgrad.tensor import late, node_of, outputs_of, record, wrap
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.3, -2.5, 2.0, np.inf, -np.inf, np.nan, 1e300]
 
@@ -53,14 +56,12 @@ def gradient(function, *xs, sweeping: bool):
         return np.array([g.item() for g in found])
 
 
+def nodes_behind(t):
+    return toposort([node_of(t)])
+
+
 def has_sweep(t) -> bool:
-    stack = [node_of(t)]
-    while stack:
-        node = stack.pop()
-        if node.op is sweep.SWEEP:
-            return True
-        stack.extend(node.inputs)
-    return False
+    return any(n.op is sweep.SWEEP for n in nodes_behind(t))
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -364,20 +365,74 @@ def test_a_pendulum_of_10000_operations(steps, monkeypatch):
     np.testing.assert_allclose(g.numpy(), expected, rtol=1e-9)
 
 
+def angle_after(start, steps: int = 1_300):
+    return pendulum(start, steps, 1e-3, fg.sin)[0]
+
+
+@pytest.fixture(scope="module")
+def compiled_pendulum():
+    """Value and gradient of 10,000 operations: too many to compile, and differentiated by a sweep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "PATIENCE", -1.0)
+        return fg.compile(fg.func.value_and_grad(angle_after), np.array([0.5, 0.0]))
+
+
+def test_a_compiled_function_of_10000_operations(compiled_pendulum):
+    for start in ([0.5, 0.0], [1.5, -0.3]):
+        value, expected = pendulum_gradient(start, 1_300, 1e-3)
+        found, g = compiled_pendulum(np.array(start))
+        assert found == pytest.approx(value, rel=1e-11)
+        np.testing.assert_allclose(g, expected, rtol=1e-9)
+
+
+def test_it_pickles(compiled_pendulum):
+    at = np.array([0.7, 0.1])
+    value, g = pickle.loads(pickle.dumps(compiled_pendulum))(at)
+    expected_value, expected = compiled_pendulum(at)
+    assert value == expected_value
+    np.testing.assert_array_equal(g, expected)
+
+
+def test_a_sweep_from_another_process_can_be_differentiated(swept):
+    """Its nodes travel with it."""
+    x = scalar(0.4)
+    y = fg.sin(x) * fg.exp(x)
+    (g,) = fg.autograd.grad(y, x, create_graph=True)
+    (whole,) = [n for n in nodes_behind(g) if n.op is sweep.SWEEP]
+    copy = pickle.loads(pickle.dumps(whole.attrs[0]))
+    assert copy == whole.attrs[0]
+    again = record(sweep.SWEEP, tuple([wrap(n) for n in whole.inputs]), (copy,))
+    first = outputs_of(again._node)[0]
+    (h,) = fg.autograd.grad(first, x)
+    assert first.item() == pytest.approx(g.item(), rel=1e-15)
+    assert h.item() == pytest.approx(2 * math.exp(0.4) * math.cos(0.4))
+
+
+def test_threads_share_a_program(compiled_pendulum):
+    starts = [np.array([0.1 * k, 0.0]) for k in range(1, 9)]
+    expected = [compiled_pendulum(s) for s in starts]
+    with ThreadPoolExecutor(4) as pool:
+        for (value, g), (v, d) in zip(pool.map(compiled_pendulum, starts), expected, strict=True):
+            assert value == v
+            np.testing.assert_array_equal(g, d)
+
+
+def test_under_jit(monkeypatch):
+    monkeypatch.setattr(sweep, "PATIENCE", -1.0)
+    gradient = fg.jit(fg.func.grad(angle_after))
+    for start in ([0.5, 0.0], [1.0, 0.2]):
+        _, expected = pendulum_gradient(start, 1_300, 1e-3)
+        np.testing.assert_allclose(np.asarray(gradient(np.array(start))), expected, rtol=1e-9)
+
+
 def recorded_gradient(steps: int):
     """(operations of the sweep, nodes of the gradient's graph) of a simulation."""
     start = fg.tensor([0.5, 0.0], dtype=fg.float64, requires_grad=True)
     angle, _ = pendulum(start, steps, 1e-3, fg.sin)
     (g,) = fg.autograd.grad(angle, start)
-    order = late_order(g)
+    order = nodes_behind(g)
     (whole,) = [n for n in order if n.op is sweep.SWEEP]
     return len(whole.attrs[0]), len(order)
-
-
-def late_order(t):
-    from flatgrad.graph.node import pending
-
-    return pending([node_of(t)])
 
 
 def test_a_gradient_is_linear_in_the_operations(monkeypatch):
