@@ -194,22 +194,33 @@ def scan_loop(lowering, pull: Pull, node: Node, results: dict[int, Buffer]) -> l
     inner = Pull(given, pull.bounds)
     histories = {k - c: b for k, b in results.items() if c <= k < 2 * c}
     rows = {k - 2 * c: b for k, b in results.items() if k >= 2 * c}
-    written: dict[Node, Buffer] = {}
-    for k in rows:
-        out = body.outputs[c + k]
-        written.setdefault(out, lowering.buffer(out.dtype, out.shape))
+    written = row_values(lowering, body, c, rows)
     past = carried.history(inner, body, histories, step)
     parts, updates = carried.lower(lowering, inner, body, written)
     parts[:0] = past
-    for k, buffer in rows.items():
-        out = body.outputs[c + k]
-        parts.append(copy(outer(inner, out), buffer, out.shape, step * numel(out.shape)))
-        if dynamic:
-            zero = constant(0, out.dtype)
-            nests.append(copy(zero, buffer, (length, *out.shape)))
+    parts += stacked_rows(inner, body, c, rows, step)
     parts += updates
+    if dynamic:  # rows that the loop does not come to
+        for k, buffer in rows.items():
+            out = body.outputs[c + k]
+            nests.append(copy(constant(0, out.dtype), buffer, (length, *out.shape)))
     loop = ir.For(axis, statements(parts), stop, serial=c > 0)
     return _grouped([*before, loop], carried, results, nests)
+
+
+def row_values(lowering, body: Graph, carries: int, rows: dict) -> dict[Node, Buffer]:
+    """Buffers for the values that become rows of the ys that are read."""
+    outs = [body.outputs[carries + k] for k in rows]
+    return {n: lowering.buffer(n.dtype, n.shape) for n in dict.fromkeys(outs)}
+
+
+def stacked_rows(inner: Pull, body: Graph, carries: int, rows: dict, step: Expr) -> list[Nest]:
+    """These values copied to row `step` of their stacks (``{position: buffer}``)."""
+    nests = []
+    for k, buffer in rows.items():
+        out = body.outputs[carries + k]
+        nests.append(copy(outer(inner, out), buffer, out.shape, step * numel(out.shape)))
+    return nests
 
 
 def _grouped(group: list, carried: Carried, results: dict, nests: list[Nest]) -> list[Nest]:
@@ -237,10 +248,13 @@ def while_loop(lowering, pull: Pull, node: Node, results: dict[int, Buffer]) -> 
     if condition.outputs[0] not in tested.stored:
         test.append(copy(outer(tested, condition.outputs[0]), holds, ()))
     inner = bind(body)
-    histories = {k - c - 1: b for k, b in results.items() if k > c}
+    histories = {k - c - 1: b for k, b in results.items() if c < k <= 2 * c}
+    rows = {k - 2 * c - 1: b for k, b in results.items() if k > 2 * c}
     past = carried.history(inner, body, histories, done)
-    parts, updates = carried.lower(lowering, inner, body, {})
+    written = row_values(lowering, body, c, rows)
+    parts, updates = carried.lower(lowering, inner, body, written)
     parts[:0] = past
+    parts += stacked_rows(inner, body, c, rows, done)
     parts += updates
     step = Nest(count, [], 0, [ir.Store(count, at, done + 1)], updates=True)
     again = ir.load(holds, at)

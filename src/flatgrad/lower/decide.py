@@ -9,23 +9,15 @@ variable again (passes.forward).
 from __future__ import annotations
 
 from ..graph.node import Node
+from ..ops.cost import scalar_cost
 from .pull import axes_of, element_rule, index_of
 
 # Recomputing an expression cheaper than this beats a buffer's traffic.
 CHEAP = 4
-CALL = 8
 
 # Expressions deeper than this are cut by a stored node (free again if its readers join its loop):
 # the compiler walks expressions recursively.
 DEEP = 24
-
-
-def scalar_cost(node: Node) -> int:
-    """Rough cost of one element of an elementwise node, its operands given."""
-    loop = node.op.loop
-    if isinstance(loop, str):
-        return 1 if loop == "cast" else CALL
-    return CALL if node.op.name in ("div", "sqrt", "remainder", "floor_divide") else 1
 
 
 def decide(order: list[Node], outputs: set[Node]) -> set[Node]:
@@ -61,7 +53,7 @@ def _decide_one(node: Node, stored: set, readers: dict, cost: dict) -> int:
         return 0
     spent = sum(cost[s] for s in node.inputs)
     if kind == "elementwise":
-        spent += scalar_cost(node)
+        spent += scalar_cost(node.op, node.attrs)
     elif kind in ("gather", "scatter"):
         spent += CHEAP
     elif kind == "movement" and spent and not _plain(node):

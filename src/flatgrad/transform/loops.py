@@ -314,19 +314,23 @@ def scan_loop(body: Graph, carries, xs, fixed, length: int, *, reverse=False, st
 
 # -- WHILE ----------------------------------------------------------------------------------------
 # inputs: carries; constants.  condition and body take both.  Outputs: carries, the number of iterations,
-# and with a bound the histories of the carries.  `partial`: True if to reach the bound is no error; a text
-# is what the error says.
+# and with a bound the histories of the carries, and stacked ys (further outputs of the body; residuals.py
+# alone makes them, so the derivatives need not know).  `partial`: True if to reach the bound is no error;
+# a text is what the error says.
 
 
 def _while_infer(nodes, condition, body: Graph, carries, bound, partial):
     shapes, kinds = body.shapes, body.dtypes
     past = stacked(shapes, bound) if bound else ()
-    return (*shapes, (), *past), (*kinds, dtypes.int64, *(kinds if bound else ()))
+    return (
+        (*shapes[:carries], (), *past),
+        (*kinds[:carries], dtypes.int64, *(kinds if bound else ())),
+    )
 
 
 def _while_run(arrays, condition: Graph, body: Graph, carries, bound, partial) -> tuple:
     state, fixed = list(arrays[:carries]), arrays[carries:]
-    past: list[list] = [[] for _ in range(carries)]
+    past: list[list] = [[] for _ in body.outputs]  # of carries, and after them ys
     count = 0
     while run_graph(condition, [*state, *fixed])[0]:
         if bound and count == bound:
@@ -334,9 +338,12 @@ def _while_run(arrays, condition: Graph, body: Graph, carries, bound, partial) -
                 break
             raise over_bound(bound, partial)
         if bound:
-            for rows, value in zip(past, state, strict=True):
+            for rows, value in zip(past[:carries], state, strict=True):
                 rows.append(value)
-        state = run_graph(body, [*state, *fixed])
+        results = run_graph(body, [*state, *fixed])
+        for rows, value in zip(past[carries:], results[carries:], strict=True):
+            rows.append(value)
+        state = results[:carries]
         count += 1
     histories = [
         History(r, bound, n.shape, n.dtype.np, False)

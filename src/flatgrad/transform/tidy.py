@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..graph.node import CONST, PROJ, Graph, Node, const, placeholder
 from ..graph.op import op_named
+from ..ops.cost import CALL, scalar_cost
 from .loops import SCAN, WHILE
 from .trace import intern, rebuild
 
@@ -24,7 +25,9 @@ def tidy(graph: Graph) -> Graph:
     """`graph` with smaller and fewer loops; the same graph if there is nothing to do."""
     if not any(n.op in (SCAN, WHILE) for n in graph.order):
         return graph
-    for step in (reduce_loops, hoist, merge):
+    from .residuals import keep_residuals
+
+    for step in (reduce_loops, hoist, merge, keep_residuals):
         graph = step(graph)
     return graph
 
@@ -82,7 +85,12 @@ class Loop:
     @property
     def first_row(self) -> int:
         """Position of the first of ys among the outputs."""
-        return 2 * self.carries
+        return 2 * self.carries + (self.condition is not None)
+
+    @property
+    def rows_out(self) -> int:
+        """How many ys there are."""
+        return len(self.body.outputs) - self.carries
 
 
 def loop_of(node: Node) -> Loop:
@@ -156,11 +164,7 @@ def reduce_loops(graph: Graph) -> Graph:
 
 def _reduced(loop: Loop, read: dict[int, Node]) -> dict[Node, Node]:
     body, c = loop.body, loop.carries
-    ys = [
-        k
-        for k in range(len(body.outputs) - c)
-        if loop.condition is None and loop.first_row + k in read
-    ]
+    ys = [k for k in range(loop.rows_out) if loop.first_row + k in read]
     needed = {k for k in range(c) if not read.keys().isdisjoint(loop.places(k).values())}
     tested = set() if loop.condition is None else reaching(loop.condition, loop.condition.outputs)
     if loop.condition is not None:
@@ -295,7 +299,7 @@ def _invariant(body: Graph, start: int) -> list[Node]:
     for node in body.order:
         if node.op is CONST or (node.inputs and all(s in constant for s in node.inputs)):
             constant.add(node)
-            if _is_dear(node) or any(s in dear for s in node.inputs):
+            if is_dear(node) or any(s in dear for s in node.inputs):
                 dear.add(node)
         for s in node.inputs:
             readers_of.setdefault(s, []).append(node)
@@ -309,12 +313,11 @@ def _invariant(body: Graph, start: int) -> list[Node]:
     ]
 
 
-def _is_dear(node: Node) -> bool:
-    loop = node.op.loop
-    scalar = node.op.kind == "elementwise" and (
-        (isinstance(loop, str) and loop != "cast") or node.op.name in ("div", "sqrt", "remainder")
-    )
-    return scalar or node.op.kind in DEAR
+def is_dear(node: Node) -> bool:
+    """Whether a node is worth computing once and keeping."""
+    if node.op.kind == "elementwise":
+        return scalar_cost(node.op, node.attrs) >= CALL
+    return node.op.kind in DEAR
 
 
 # -- loops of one shape ---------------------------------------------------------------------------
@@ -418,10 +421,9 @@ def _after_joining(a: Loop, b: Loop, joint: Node, places: list[int], read: dict)
                 at[place] = fresh.places(places[offset + k])[name]
         if loop.condition is not None:
             at[loop.carries] = fresh.carries
-        else:
-            for k in range(len(loop.body.outputs) - loop.carries):
-                at[loop.first_row + k] = fresh.first_row + before + k
+        for k in range(loop.rows_out):
+            at[loop.first_row + k] = fresh.first_row + before + k
         offset += loop.carries
-        before += len(loop.body.outputs) - loop.carries
+        before += loop.rows_out
         swap.update((proj, pick(joint, at[k])) for k, proj in read[loop.node].items())
     return swap
