@@ -79,9 +79,14 @@ def entry_named(digest: str):
     from numba.core.errors import TypingError
     from numba.extending import intrinsic
 
+    offered = _offers[digest]
+    # What Numba code may call is compiled whenever a caller is, long after the user let the program go.
+    kept = offered if offered.guard else None
+    del offered
+
     @intrinsic
     def run(typingctx, arguments):
-        what = _offers[digest]
+        what = kept or _offers[digest]
         expected = [*what.program.inputs[: len(what.arguments)], *what.filled]
         names = [*what.arguments, *[f"out{k}" for k in range(len(what.filled))]]
         for kind, buffer, name in zip(arguments.types, expected, names, strict=False):

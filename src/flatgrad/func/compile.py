@@ -315,7 +315,7 @@ _DIRECT = """
 class Direct(CompiledFunction):
     __slots__ = ()
 
-    def __call__(self, {names}, out=None):
+    def __call__(self, {names}, *, out=None):
         if out is None:
             try:
                 return self._program({names})
