@@ -1,4 +1,4 @@
-"""fg.compile: NumPy in and out, given memory, calls from njit, C and SciPy, and what is refused at the boundary."""
+"""fg.compile: NumPy in and out, given memory, calls from njit, C and SciPy, and what is refused."""
 
 from __future__ import annotations
 
@@ -227,8 +227,7 @@ def test_from_njit(programs, rng):
     @numba.njit
     def descend(x, rate, steps):
         for _ in range(steps):
-            value, gradient = g(x)
-            x = x - rate * gradient
+            x = x - rate * g(x)[1]
         return x
 
     x = want = np.array([0.5, -0.2, 0.1, 0.3])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 
 import numpy as np
 
@@ -79,6 +80,10 @@ def foreign(graph: Graph) -> Node | None:
         if node.op is not CONST and not has_loops(node):
             return node
     return None
+
+
+# Dispatchers for Python by their programs' hashes: several entries may be the same program.
+_ready: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 class Entry:
@@ -179,9 +184,13 @@ class Entry:
         with _compiling, blas.provided():
             if signature is None:
                 return getattr(load_module(head + text, "entry"), function)
+            known = _ready.get(name)
+            if known is not None:
+                return known
             made, hit = compile_function(head + text, "entry", function, signature)
             self.from_disk = self.from_disk or hit
             made.disable_compile()
+            _ready[name] = made
             return made
 
     def _types(self) -> tuple:
