@@ -515,7 +515,7 @@ def _arrays(values: list, captured) -> list:
         elif type(x) in _NUMBERS:
             found.append(x)
             continue
-        elif type(x) is not np.ndarray:
+        elif type(x) is not np.ndarray or not x.dtype.isnative:
             x = np.asarray(x)
             x = x.astype(_of(x.dtype)) if x.dtype not in _DTYPES else x
         found.append(x if x.flags.carray else x.copy(order="C"))

@@ -40,7 +40,7 @@ FILL = """
 
 @njit(cache={cache}, nogil=True, error_model="numpy"{inline})
 def fill({given}):
-{checks}{arena}    {results} = run(({passed},))
+{checks}{arena}    {results} = run(({passed}))
 {errors}    return {returned}
 """
 
@@ -48,7 +48,7 @@ PROGRAM = """
 
 @njit(cache={cache}, nogil=True, error_model="numpy"{inline})
 def program({arguments}):
-{checks}{allocate}{arena}    {results} = run(({passed},))
+{checks}{allocate}{arena}    {results} = run(({passed}))
 {errors}    return {everything}
 """
 
@@ -56,7 +56,7 @@ CFUNC = """
 
 @cfunc(types.int64({types}), cache=False, error_model="numpy")
 def pointer({pointers}):
-{views}{arena}    {results} = run(({passed},))
+{views}{arena}    {results} = run(({passed}))
 {stores}    return code
 """
 
@@ -224,7 +224,7 @@ class Entry:
         inputs = [b.name for b in self.arguments]
         outputs = self.loops.outputs
         arrays = [b.name for b in what.filled]
-        passed = ", ".join([*inputs, *arrays] + ["arena"] * what.arena_given)
+        passed = " ".join(f"{name}," for name in [*inputs, *arrays] + ["arena"] * what.arena_given)
         returned = [b.name for b in what.returned]
         checks = _shape_checks(self.label, zip(self.arguments, self.names, strict=True))
         if template is FILL:
