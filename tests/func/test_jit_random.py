@@ -46,7 +46,7 @@ def forms(function, leaves, machine_code: bool):
     g(*leaves, out=buffers)
     yield buffers
     if machine_code:
-        yield g.njit(*[np.ascontiguousarray(a) for a in leaves])
+        yield g.njit(*leaves)
 
 
 @pytest.mark.parametrize("seed", range(10))
