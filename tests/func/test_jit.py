@@ -484,3 +484,28 @@ def test_an_index_out_of_range_raises_at_the_call(tier):
     with pytest.raises(errors.IndexingError):
         f(np.ones(3), np.array([5]))
     assert f(np.ones(3), np.array([2])).tolist() == [1.0]
+
+
+def test_no_grad_inside_a_loop_that_captures_something():
+    w = fg.tensor(2.0, requires_grad=True)
+    x = fg.tensor(5.0, requires_grad=True)
+
+    def body(c, _):
+        with fg.no_grad():
+            s = c * 3.0 * w
+        return c * s, w * c.detach()
+
+    def looped(x):
+        c, ys = fg.scan(body, x, fg.zeros(2))
+        return c + ys.sum()
+
+    def unrolled(x):
+        total = 0.0
+        for _ in range(2):
+            x, y = body(x, None)
+            total = total + y
+        return x + total
+
+    want = [g.item() for g in fg.autograd.grad(unrolled(x), (x, w))]
+    for function in (looped, fg.jit(looped)):
+        assert [g.item() for g in fg.autograd.grad(function(x), (x, w))] == want

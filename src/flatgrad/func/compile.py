@@ -320,7 +320,8 @@ class Direct(CompiledFunction):
             try:
                 return self._program({names})
             except REFUSED:
-                return self._call(({names},), {{}})
+                pass  # what is wrong is told, or put right, on the long way
+            return self._call(({names},), {{}})
         fill = self._fill
         if fill is not None:
             try:

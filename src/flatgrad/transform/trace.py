@@ -92,8 +92,12 @@ def trace(function, examples, *, requires_grad=None, name: str = "graph"):
     return close(inputs, [node_of(t) for t in outputs], name)
 
 
-def close(inputs: list[Node], outputs: list[Node], name: str = "graph") -> tuple[Graph, list[Node]]:
-    """A ``Graph`` of `outputs` over `inputs`; what it needs from outside becomes further inputs."""
+def close(inputs, outputs, name: str = "graph", exact: bool = False) -> tuple[Graph, list[Node]]:
+    """A ``Graph`` of `outputs` over `inputs`; what it needs from outside becomes further inputs.
+
+    If `exact`, nodes require grad as they were recorded (some under ``no_grad``, it may be); otherwise
+    wherever their inputs do.
+    """
     given = set(inputs)
     order = toposort(outputs, stop=lambda n: n in given)
     inside = set(given)
@@ -118,8 +122,17 @@ def close(inputs: list[Node], outputs: list[Node], name: str = "graph") -> tuple
         mapping = {n: n for n in inputs} | captured
         copied = [n for n in order if n in inside or n in captured or n.op is CONST]
         rebuild(copied, mapping, grad=any(n.requires_grad for n in order))
+        if exact:
+            _keep_flags(copied, mapping)
         outputs = [mapping[n] for n in outputs]
     return Graph((*inputs, *captured.values()), tuple(outputs), name), list(captured)
+
+
+def _keep_flags(order, mapping: dict[Node, Node]) -> None:
+    """Let the copies of recorded nodes require grad where these do: the mode decided it, not the inputs."""
+    for node in order:
+        if node.inputs and mapping[node] is not node and mapping[node].inputs:
+            mapping[node].requires_grad = node.requires_grad
 
 
 def close_once(inputs, outputs) -> tuple[Graph, list[Node]]:
@@ -127,7 +140,7 @@ def close_once(inputs, outputs) -> tuple[Graph, list[Node]]:
 
     A loop's body that says ``x[1:]`` of an outer `x` four times needs it, and sums its cotangent, once.
     """
-    graph, captured = close(inputs, outputs)
+    graph, captured = close(inputs, outputs, exact=True)
     same = _equal_nodes(captured)
     kept = list(dict.fromkeys(same.values()))
     if len(kept) == len(captured):
@@ -136,7 +149,8 @@ def close_once(inputs, outputs) -> tuple[Graph, list[Node]]:
     hole = {n: h for n, h in zip(captured, holes, strict=True) if same[n] is n}
     mapping = {h: hole[same[n]] for n, h in zip(captured, holes, strict=True)}
     mapping.update((n, n) for n in inputs)
-    rebuild(graph.order, mapping, grad=True)
+    rebuild(graph.order, mapping)
+    _keep_flags(graph.order, mapping)
     new = (*inputs, *[hole[n] for n in kept])
     return Graph(new, tuple([mapping[n] for n in graph.outputs]), graph.name), kept
 
