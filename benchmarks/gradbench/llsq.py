@@ -1,0 +1,77 @@
+"""llsq: gradient of a polynomial least-squares fit of the sign function at n points.
+
+``0.5 * sum_i (s_i - sum_j x_j t_i**j)**2``. Horner's rule goes through the coefficients one after the other, for
+all points at once; its derivative needs nothing that was computed on the way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import flatgrad as fg
+
+SIZES = {f"n={n},m=128": {"n": n, "m": 128} for n in (16, 128, 1024, 8196)}
+QUICK = {"n": 12, "m": 5}
+
+LANES = 64
+
+
+def inputs(n: int, m: int) -> tuple:
+    """x (m,), t (n,), s (n,)."""
+    t = -1 + 2 * np.arange(n) / (n - 1)
+    return np.random.default_rng(1).standard_normal(m), t, np.sign(t)
+
+
+def by_horner(x, t, s):
+    """Gradient by x."""
+
+    def cost(x):
+        value, _ = fg.scan(lambda acc, c: (acc * t + c, None), fg.zeros_like(t), x, reverse=True)
+        return 0.5 * ((s - value) ** 2).sum()
+
+    return fg.grad(cost)(x)
+
+
+def by_powers(x, t, s):
+    """Gradient by x."""
+
+    def cost(x):
+        powers = t.reshape(-1, 1) ** fg.arange(len(x), dtype=fg.float64)
+        return 0.5 * ((s - powers @ x) ** 2).sum()
+
+    return fg.grad(cost)(x)
+
+
+FORMULATIONS = {"horner": by_horner, "array": by_powers}
+
+
+def reference(x, t, s) -> np.ndarray:
+    powers = np.vander(t, len(x), increasing=True)
+    return powers.T @ (powers @ x - s)
+
+
+def torch_derivative(arrays):
+    import torch
+
+    x, t, s = (torch.from_numpy(a) for a in arrays)
+    x.requires_grad_()
+
+    def cost():
+        return 0.5 * ((s - torch.vander(t, len(x), increasing=True) @ x) ** 2).sum()
+
+    return lambda: torch.autograd.grad(cost(), x)[0]
+
+
+def jax_derivative(arrays):
+    import jax
+    import jax.numpy as jnp
+
+    def by_powers(x, t, s):
+        return 0.5 * ((s - jnp.vander(t, len(x), increasing=True) @ x) ** 2).sum()
+
+    def by_horner(x, t, s):
+        value, _ = jax.lax.scan(lambda a, c: (a * t + c, None), jnp.zeros_like(t), x, reverse=True)
+        return 0.5 * ((s - value) ** 2).sum()
+
+    arrays = [jnp.asarray(a) for a in arrays]
+    return [lambda g=jax.jit(jax.grad(f)): g(*arrays) for f in (by_powers, by_horner)]
