@@ -202,6 +202,11 @@ def source_of(generator: Generator | None):
             "the program would have the same; draw them outside and pass them as an argument (call "
             "module.eval() for dropout that should do nothing)"
         )
+    if not modes.may_draw:
+        raise ArgumentError(
+            f"{user_line()}: vmap: called random operation while in randomness error mode; pass "
+            "randomness='same' (all items the same numbers) or 'different' to vmap"
+        )
     if generator is None:
         return default_generator.source()
     if not isinstance(generator, Generator):

@@ -5,9 +5,10 @@ from .compile import compile
 from .control import fori_loop, map, scan, while_loop
 from .derivatives import grad, grad_and_value, hvp, jvp, linearize, value_and_grad, vjp
 from .jacobians import jacfwd, jacrev
-from .sparse import SparseDerivative, hessian, jacobian
 from .jit import jit
+from .sparse import SparseDerivative, hessian, jacobian
 from .stateless import functional_call, stack_module_state
+from .vmap import vmap
 
 __all__ = [
     "SparseDerivative",
@@ -32,5 +33,6 @@ __all__ = [
     "switch",
     "value_and_grad",
     "vjp",
+    "vmap",
     "while_loop",
 ]

@@ -8,10 +8,11 @@ import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import dtypes
+from ..graph.modes import modes
 from ..graph.node import Graph, Node, const, placeholder
 from ..ops.declare import cast_node
 from ..tensor import Tensor, late, node_of, wrap
-from ..transform.trace import close_once, intern, quiet, settled
+from ..transform.trace import close_once, intern, quiet, recorded_anew, settled
 from .tree import Spec, flatten, paths, unflatten
 
 __all__ = ["Traced", "map_nodes", "matching_carry", "over_the_same", "promoted", "tensors_of"]
@@ -54,6 +55,7 @@ class Traced:
                 placeholder(k, n.shape, n.dtype, n.dtype.is_differentiable)
                 for k, n in enumerate(like)
             ]
+            self.since = placeholder(0, (), dtypes.int64).seq
             handles = iter([wrap(n) for n in self.inputs])
             arguments = [unflatten(s, [next(handles) for _ in range(s.count)]) for s in specs]
             result = function(*arguments)
@@ -63,7 +65,11 @@ class Traced:
     def graph(self, outputs=None) -> tuple[Graph, list[Tensor]]:
         """(the graph over the placeholders and what was captured, the captured tensors)."""
         graph, captured = close_once(self.inputs, self.outputs if outputs is None else outputs)
-        return intern(settled(graph)), [wrap(n) for n in captured]
+        return intern(settled(graph)), self.outside(captured)
+
+    def outside(self, captured: list[Node]) -> list[Tensor]:
+        """Captured nodes as tensors of the code around."""
+        return [wrap(n) for n in recorded_anew(captured, self.since, modes.grad)]
 
 
 def matching_carry(name: str, traced: list[Node], spec: Spec, like: list[Node], want: Spec):
@@ -124,4 +130,4 @@ def over_the_same(*traces: Traced) -> tuple:
         graphs.append(
             intern(settled(Graph((*graph.inputs[: len(trace.inputs)], *holes), graph.outputs)))
         )
-    return (*graphs, [wrap(n) for n in every])
+    return (*graphs, traces[0].outside(every))

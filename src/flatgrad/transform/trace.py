@@ -8,9 +8,19 @@ from contextlib import contextmanager
 
 from ..graph.modes import modes
 from ..graph.node import CONST, Graph, Node, placeholder, toposort
-from ..tensor import DETACH, node_of, wrap
+from ..tensor import ALIAS, DETACH, node_of, wrap
 
-__all__ = ["close", "close_once", "depends_on", "intern", "quiet", "rebuild", "settled", "trace"]
+__all__ = [
+    "close",
+    "close_once",
+    "depends_on",
+    "intern",
+    "quiet",
+    "rebuild",
+    "recorded_anew",
+    "settled",
+    "trace",
+]
 
 
 @contextmanager
@@ -153,6 +163,23 @@ def close_once(inputs, outputs) -> tuple[Graph, list[Node]]:
     _keep_flags(graph.order, mapping)
     new = (*inputs, *[hole[n] for n in kept])
     return Graph(new, tuple([mapping[n] for n in graph.outputs]), graph.name), kept
+
+
+def recorded_anew(captured: list[Node], since: int, grad: bool) -> list[Node]:
+    """Captured nodes that were recorded while tracing (their number is at least `since`), recorded outside.
+
+    A trace's gradients mark as requiring grad what they differentiate by. Outside, nodes require grad if
+    what they are made of does.
+    """
+    order = toposort(captured, stop=lambda n: n.seq < since)
+    mapping = {n: n for n in order if n.seq < since}
+    for node in order:
+        if node.op is ALIAS and node not in mapping:
+            mapping[node] = mapping[node.inputs[0]]
+        rebuild((node,), mapping, grad)
+        if not node.requires_grad and any(s.requires_grad for s in node.inputs):
+            mapping[node].requires_grad = False  # under no_grad
+    return [mapping[n] for n in captured]
 
 
 def _equal_nodes(nodes) -> dict[Node, Node]:
