@@ -146,6 +146,25 @@ def test_loops_and_branches():
     check(branch, X, nnz=4)
 
 
+def test_the_iterations_of_a_map_are_followed_each():
+    """Rows, shared tensors and indices of their own; a loop inside."""
+    seen = fg.tensor([[0, 1], [5, 0], [2, 2], [3, 4]])
+
+    def one(row):
+        value, index = row
+        pair = fg.cat([X_IN[0].index_select(0, index), value.reshape(1)])
+        total, _ = fg.func.scan(lambda carry, item: (carry * item, item), value, pair[:2])
+        return fg.stack([pair.prod(), pair[0] * pair[2]]), total
+
+    def f(x, shared):
+        X_IN[0] = shared
+        return fg.func.map(one, (x, seen))
+
+    X_IN = [None]
+    # Each iteration: 2 rows of (itself, 2 or 1 shared), 1 of (itself, 2); the third sees one twice.
+    check(f, X[:4], X, argnums=(0, 1), nnz=3 * (3 + 2 + 3) + 2 * 3)
+
+
 def test_several_arguments_and_outputs():
     f = lambda a, b: {"s": a * b[0], "t": (b * b).sum()}  # noqa: E731
     check(f, X, X[:3], argnums=(0, 1), nnz=15)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph.node import PROJ, Graph, Node, leaf
+from ..graph.node import PROJ, Graph, Node, placeholder, toposort
 from ..graph.op import REGISTRY, Exact
 from ..graph.shapes import numel
 from ..tensor import late
@@ -39,66 +39,73 @@ def pattern_of(inputs, outputs):
     -------
     scipy.sparse.csr_array of bool, shape (elements of the outputs, elements of the inputs)
     """
-    from scipy import sparse
-
     opened = inline(Graph(tuple(inputs), tuple(outputs)), inputs)
-    walk = Walk(inputs)
-    walk.through(Graph(tuple(inputs), tuple(opened)).order)
-    blocks = []
-    for node in opened:
-        p = walk.patterns.get(node)
-        blocks.append(walk.empty(numel(node.shape)) if p is None else p)
-    whole = sparse.csr_array(sparse.vstack(blocks, format="csr"))
+    columns = sum(size_of(n) for n in inputs)
+    walk = Walk(columns)
+    start = 0
+    for node in inputs:
+        ids = np.arange(size_of(node))
+        walk.give(node, walk.matrix(ids, ids + start, (len(ids), columns)), None)
+        start += len(ids)
+    whole = walk.one_after_another(walk.through(opened), [size_of(n) for n in opened])
     whole.sort_indices()
     return whole
 
 
 class Walk:
-    """Patterns of the nodes of one graph.
+    """Patterns of the nodes of one graph, or of several copies of it at once (the iterations of a map).
+
+    With several copies a pattern has the rows of one copy after those of another, or, if it is the same
+    for all of them, the rows of one. So have element numbers, and known values along a first dimension.
 
     Attributes
     ----------
+    columns, copies : int
     patterns : dict of Node to (csr_array, None, or a tuple of them for a node of several outputs)
+    values : dict of Node to (ndarray, bool)
+        Known values, and whether each copy has its own.
     unknown : set of Node
         Those whose values depend on the inputs.
     """
 
-    def __init__(self, inputs):
+    def __init__(self, columns: int, copies: int = 1):
         from scipy import sparse
 
         self.sparse = sparse
+        self.columns = columns
+        self.copies = copies
         self.patterns: dict = {}
-        self.unknown: set[Node] = set(inputs)
-        self.columns = sum(numel(n.shape) for n in inputs)
-        start = 0
-        for node in inputs:
-            size = numel(node.shape)
-            if node.dtype.is_differentiable:
-                self.patterns[node] = self.matrix(
-                    np.arange(size), np.arange(start, start + size), (size, self.columns)
-                )
-            start += size
+        self.values: dict = {}
+        self.unknown: set[Node] = set()
 
-    def through(self, order) -> None:
-        """Find the patterns of the nodes of `order`, each after its inputs."""
-        for node in order:
-            if node in self.unknown:
+    def through(self, outputs) -> list:
+        """Find the patterns of all nodes that `outputs` need; those of the outputs are returned."""
+        for node in toposort(outputs):
+            if node in self.patterns or node in self.values:
                 continue
             op = node.op
-            if node.value is None and (
-                op.kind == "input" or any(s in self.unknown for s in node.inputs)
-            ):
-                self.unknown.add(node)
-            if node.value is not None or not op.differentiable:
+            if node.value is not None:
                 continue
+            if op.kind == "input" or any(s in self.unknown for s in node.inputs):
+                self.unknown.add(node)
             given = [self.patterns.get(s) for s in node.inputs]
-            if all(p is None for p in given):
+            if not op.differentiable or all(p is None for p in given):
                 continue
             if op is PROJ:
                 self.patterns[node] = given[0][node.attrs[0]]
                 continue
             rule = _BY_NAME.get(op.name) or _BY_KIND.get(op.kind) or _everything
             self.patterns[node] = rule(self, node, given)
+        return [self.patterns.get(n) for n in outputs]
+
+    def give(self, node: Node, pattern, value) -> None:
+        """Say what an input is: what it depends on, or what its value is."""
+        if pattern is not None:
+            self.patterns[node] = pattern
+        if value is None or pattern is not None:
+            self.unknown.add(node)
+        else:
+            self.values[node] = value
 
     # -- matrices ---------------------------------------------------------------------------------
 
@@ -112,39 +119,103 @@ class Walk:
     def empty(self, rows: int):
         return self.sparse.csr_array((rows, self.columns), dtype=bool)
 
-    def take(self, p, ids: np.ndarray):
-        """The rows of `p` that `ids` names, in that order; -1 names an empty one."""
+    def _each(self, ids: np.ndarray, size: int) -> np.ndarray:
+        """Numbers of elements of one copy as those of all copies, of `size` elements each."""
+        start = np.arange(self.copies)[:, None] * size
+        return np.where(ids < 0, -1, ids + start).ravel()
+
+    def take(self, p, ids: np.ndarray, size: int):
+        """The rows of `p`, of `size` elements, that `ids` names, in that order; -1 names an empty one."""
         if p is None:
             return None
-        ids = np.ravel(ids)
-        if len(ids) == p.shape[0] and np.array_equal(ids, np.arange(len(ids))):
+        own = ids.ndim == 2
+        if p.shape[0] == size and not own and np.array_equal(ids, np.arange(size)):
             return p
+        ids = ids.ravel() if p.shape[0] == size else self._each(ids, size)
         if ids.size and ids.min() < 0:
             here = np.flatnonzero(ids >= 0)
-            return self.put(self.take(p, ids[here]), here, len(ids))
+            return self.matrix(here, np.arange(len(here)), (len(ids), len(here))) @ p[ids[here]]
         return p[ids]
 
     def put(self, p, places: np.ndarray, count: int):
-        """`count` rows; row ``places[k]`` unites all rows k of `p` with that place."""
+        """`count` elements; that numbered ``places[k]`` unites all rows k of `p` with that place."""
         if p is None:
             return None
-        places = np.ravel(places)
+        size = places.shape[-1]
+        if p.shape[0] == size and places.ndim == 2:
+            p = self.spread(p, size)
+        if p.shape[0] != size:
+            places, count = self._each(places, count), count * self.copies
         return self.matrix(places, np.arange(len(places)), (count, len(places))) @ p
 
-    def union(self, parts):
-        """The union of patterns of one shape."""
+    def spread(self, p, size: int):
+        """The pattern of all copies, though it is the same for each."""
+        return p if p.shape[0] != size else p[np.tile(np.arange(size), self.copies)]
+
+    def union(self, parts, size: int):
+        """The union of patterns of `size` elements."""
+        parts = [p for p in parts if p is not None]
+        if len({p.shape[0] for p in parts}) > 1:
+            parts = [self.spread(p, size) for p in parts]
         found = None
         for p in parts:
-            if p is not None and p is not found:
+            if p is not found:
                 found = p if found is None else found + p
         return found
 
-    def value(self, node: Node) -> np.ndarray | None:
-        """The value of `node` if it does not depend on the inputs."""
+    def one_after_another(self, parts, sizes):
+        """Patterns of several parts as that of all of them."""
+        parts = [self.empty(n) if p is None else p for p, n in zip(parts, sizes, strict=True)]
+        whole = sum(sizes)
+        if any(p.shape[0] != n for p, n in zip(parts, sizes, strict=True)):
+            parts = [self.spread(p, n) for p, n in zip(parts, sizes, strict=True)]
+            order, start = [], 0
+            for n in sizes:
+                ids = np.arange(n * self.copies).reshape(self.copies, n)
+                order.append(ids + start)
+                start += n * self.copies
+            return self._stack(parts)[np.concatenate(order, 1).ravel()]
+        return self._stack(parts) if whole else self.empty(0)
+
+    def _stack(self, parts):
+        return self.sparse.csr_array(self.sparse.vstack(parts, format="csr"))
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def value(self, node: Node) -> tuple[np.ndarray, bool] | None:
+        """The value of `node` if it does not depend on the inputs, and whether each copy has its own."""
         if node in self.unknown:
             return None
-        late.evaluate([node])
-        return node.value
+        found = self.values.get(node)
+        if found is None:
+            known = self.values
+            order = toposort([node], stop=lambda n: n in known or n.value is not None)
+            sources = {n: known[n] for n in order if n in known}
+            if any(own for _, own in sources.values()):
+                rows = [self._run(order, node, sources, t) for t in range(self.copies)]
+                found = np.stack(rows), True
+            else:
+                found = self._run(order, node, sources, 0), False
+            self.values[node] = found
+        return found
+
+    def _run(self, order, node: Node, sources: dict, copy: int) -> np.ndarray:
+        values = {n: n.value for n in order if n.value is not None}
+        values.update({n: v[copy] if own else v for n, (v, own) in sources.items()})
+        late.run(order, values)
+        return np.asarray(values[node])
+
+    def numbers(self, function, nodes) -> np.ndarray | None:
+        """``function(*values of nodes)``, element numbers: for each copy if a value is; else flat."""
+        given = [self.value(n) for n in nodes]
+        if any(g is None for g in given):
+            return None
+        if not any(own for _, own in given):
+            return function(*[v for v, _ in given]).ravel()
+        rows = [
+            function(*[v[t] if own else v for v, own in given]).ravel() for t in range(self.copies)
+        ]
+        return np.stack(rows)
 
 
 def numbered(shape) -> np.ndarray:
@@ -152,80 +223,89 @@ def numbered(shape) -> np.ndarray:
     return np.arange(numel(shape)).reshape(shape)
 
 
+def size_of(node: Node) -> int:
+    return numel(node.shape)
+
+
 # -- rules: rule(walk, node, patterns of its inputs) -> pattern -----------------------------------
 
 
 def _everything(walk: Walk, node: Node, given):
     """Each element of each output depends on all that the inputs depend on."""
-    row = walk.union([_one_row(walk, p) for p in given])
+    rows = []
+    for source, p in zip(node.inputs, given, strict=True):
+        parts = zip(p, source.shape, strict=True) if type(p) is tuple else [(p, source.shape)]
+        rows += [walk.put(q, np.zeros(numel(shape), int), 1) for q, shape in parts]
+    return _outputs(walk, node, walk.union(rows, 1), 1)
+
+
+def _outputs(walk: Walk, node: Node, p, size: int):
+    """Each output, cut into as many equal parts as `p` has elements, has their rows."""
+
+    def output(shape, dtype):
+        count = numel(shape)
+        if not dtype.is_differentiable:
+            return None
+        return walk.take(p, np.arange(count) * size // max(1, count), size)
+
     if node.op.outputs == 1:
-        return walk.take(row, np.zeros(numel(node.shape), int))
-    return tuple(
-        walk.take(row, np.zeros(numel(shape), int)) if dtype.is_differentiable else None
-        for shape, dtype in zip(node.shape, node.dtype, strict=True)
-    )
-
-
-def _one_row(walk: Walk, p):
-    if type(p) is tuple:
-        return walk.union([_one_row(walk, q) for q in p])
-    return None if p is None else walk.put(p, np.zeros(p.shape[0], int), 1)
+        return output(node.shape, node.dtype)
+    return tuple(output(*sd) for sd in zip(node.shape, node.dtype, strict=True))
 
 
 def _elementwise(walk: Walk, node: Node, given):
     parts = []
     for source, p in zip(node.inputs, given, strict=True):
         if p is not None and source.shape != node.shape:
-            p = walk.take(p, np.broadcast_to(numbered(source.shape), node.shape))
+            ids = np.broadcast_to(numbered(source.shape), node.shape).ravel()
+            p = walk.take(p, ids, size_of(source))
         parts.append(p)
-    return walk.union(parts)
+    return walk.union(parts, size_of(node))
 
 
-def _alias(walk: Walk, node: Node, given):
-    size = numel(node.shape)
-    return walk.union([p for p in given if p is not None and p.shape[0] == size])
+def _first(walk: Walk, node: Node, given):
+    return given[0]
+
+
+def _second(walk: Walk, node: Node, given):
+    return given[1]
 
 
 def _movement(walk: Walk, node: Node, given):
-    return walk.take(given[0], node.op.numpy(numbered(node.inputs[0].shape), *node.attrs))
+    (source,) = node.inputs
+    ids = node.op.numpy(numbered(source.shape), *node.attrs)
+    return walk.take(given[0], ids.ravel(), size_of(source))
 
 
 def _pad(walk: Walk, node: Node, given):
-    low, high, _ = node.attrs
-    ids = node.op.numpy(numbered(node.inputs[0].shape), low, high, Exact(-1))
-    return walk.take(given[0], ids)
+    (source,), (low, high, _) = node.inputs, node.attrs
+    ids = node.op.numpy(numbered(source.shape), low, high, Exact(-1))
+    return walk.take(given[0], ids.ravel(), size_of(source))
 
 
 def _cat(walk: Walk, node: Node, given):
-    ids = [numbered(s.shape) for s in node.inputs]
-    parts, start = [], 0
-    for source, p in zip(node.inputs, given, strict=True):
-        size = numel(source.shape)
-        parts.append(walk.empty(size) if p is None else p)
-        ids[len(parts) - 1] += start
-        start += size
-    whole = walk.sparse.vstack(parts, format="csr")
-    return walk.take(walk.sparse.csr_array(whole), np.concatenate(ids, node.attrs[0]))
+    sizes = [size_of(s) for s in node.inputs]
+    starts = np.cumsum([0, *sizes])
+    ids = [numbered(s.shape) + start for s, start in zip(node.inputs, starts, strict=False)]
+    whole = walk.one_after_another(given, sizes)
+    return walk.take(whole, np.concatenate(ids, node.attrs[0]).ravel(), sum(sizes))
 
 
 def _reduction(walk: Walk, node: Node, given):
-    shape, dims = node.inputs[0].shape, node.attrs[0]
-    return walk.put(given[0], _along(shape, dims), numel(node.shape))
+    return walk.put(given[0], _along(node.inputs[0].shape, node.attrs[0]), size_of(node))
 
 
 def _along(shape, dims) -> np.ndarray:
     """For each element of an array of `shape` the number of its place once `dims` are reduced."""
     kept = [1 if d in dims else n for d, n in enumerate(shape)]
-    return np.broadcast_to(numbered(kept), shape)
+    return np.broadcast_to(numbered(kept), shape).ravel()
 
 
 def _mixed(walk: Walk, p, shape, dims):
     """`p` of an array of `shape`, all elements along `dims` united."""
-    if p is None:
-        return None
     places = _along(shape, dims)
-    count = int(places.max()) + 1 if places.size else 0
-    return walk.take(walk.put(p, places, count), places)
+    count = int(places.max(initial=-1)) + 1
+    return walk.take(walk.put(p, places, count), places, count)
 
 
 def _contraction(walk: Walk, node: Node, given):
@@ -235,34 +315,31 @@ def _contraction(walk: Walk, node: Node, given):
         if p is None:
             continue
         dropped = [d for d, label in enumerate(spec) if label not in spec_out]
-        places = _along(source.shape, dropped)
         kept = [label for label in spec if label in spec_out]
         shape = [source.shape[spec.index(label)] for label in kept]
-        p = walk.put(p, places, numel(shape))
+        p = walk.put(p, _along(source.shape, dropped), numel(shape))
         ids = numbered(shape).transpose([kept.index(k) for k in spec_out if k in kept])
         at = tuple(slice(None) if label in kept else None for label in spec_out)
-        parts.append(walk.take(p, np.broadcast_to(ids[at], node.shape)))
-    return walk.union(parts)
+        parts.append(walk.take(p, np.broadcast_to(ids[at], node.shape).ravel(), numel(shape)))
+    return walk.union(parts, size_of(node))
 
 
 def _scan(walk: Walk, node: Node, given):
+    """Each element depends on those before it along a dimension (after it if reverse), and on itself."""
     dim, reverse = node.attrs
-    return walk.union([_running(walk, p, node.shape, dim, reverse) for p in given])
-
-
-def _running(walk: Walk, p, shape, dim: int, reverse: bool):
-    """Each element depends on those before it along `dim` (after it if `reverse`), and on itself."""
-    if p is None:
-        return None
-    size = numel(shape)
+    shape, size = node.shape, size_of(node)
+    p = walk.union(given, size)
     length = shape[dim] if shape else 1
-    if size * length > SCAN_LIMIT:
+    copies = p.shape[0] // max(1, size)
+    if size * length * copies > SCAN_LIMIT:
         return _mixed(walk, p, shape, (dim,))
     ids = np.moveaxis(numbered(shape), dim, -1).reshape(-1, length) if shape else numbered((1, 1))
     later, earlier = np.tril_indices(length)
     if reverse:
         later, earlier = earlier, later
-    return walk.matrix(ids[:, later], ids[:, earlier], (size, size)) @ p
+    start = np.arange(copies)[:, None, None] * size
+    places = ids[:, later] + start, ids[:, earlier] + start
+    return walk.matrix(*places, (p.shape[0], p.shape[0])) @ p
 
 
 def _sort(walk: Walk, node: Node, given):
@@ -271,173 +348,159 @@ def _sort(walk: Walk, node: Node, given):
 
 def _index(walk: Walk, node: Node, given):
     source, dims = node.inputs[0], node.attrs[0]
-    indices = [walk.value(s) for s in node.inputs[1:]]
-    if all(i is not None for i in indices):
-        return walk.take(given[0], node.op.numpy((numbered(source.shape), *indices), dims))
-    places = _along(source.shape, dims)
-    p = walk.put(given[0], places, numel(source.shape) // max(1, _size(source.shape, dims)))
-    first = dims[0]
+    ids = walk.numbers(
+        lambda *indices: node.op.numpy((numbered(source.shape), *indices), dims), node.inputs[1:]
+    )
+    if ids is not None:
+        return walk.take(given[0], ids, size_of(source))
     kept = numbered([n for d, n in enumerate(source.shape) if d not in dims])
-    at = (slice(None),) * first + (None,) * len(node.inputs[1].shape)
-    return walk.take(p, np.broadcast_to(kept[at], node.shape))
-
-
-def _size(shape, dims) -> int:
-    return numel([shape[d] for d in dims])
+    p = walk.put(given[0], _along(source.shape, dims), kept.size)
+    at = (slice(None),) * dims[0] + (None,) * len(node.inputs[1].shape)
+    return walk.take(p, np.broadcast_to(kept[at], node.shape).ravel(), kept.size)
 
 
 def _gather(walk: Walk, node: Node, given):
-    source, dim = node.inputs[0], node.attrs[0]
-    index = walk.value(node.inputs[1])
-    if index is not None:
-        return walk.take(given[0], node.op.numpy(numbered(source.shape), index, dim))
-    anywhere = _mixed(walk, given[0], source.shape, (dim,))
-    zeros = np.zeros(node.inputs[1].shape, int)
-    return walk.take(anywhere, node.op.numpy(numbered(source.shape), zeros, dim))
+    (source, index), dim = node.inputs, node.attrs[0]
+    ids = walk.numbers(lambda i: node.op.numpy(numbered(source.shape), i, dim), [index])
+    p = given[0]
+    if ids is None:
+        p = _mixed(walk, p, source.shape, (dim,))
+        zeros = np.zeros(index.shape, int)
+        ids = node.op.numpy(numbered(source.shape), zeros, dim).ravel()
+    return walk.take(p, ids, size_of(source))
 
 
-def _written(walk: Walk, node: Node, base, source, places, keeps: bool):
-    """`base` with `source` written (added if `keeps`) at the elements numbered `places`."""
-    count = numel(node.shape)
+def _written(walk: Walk, node: Node, given, places: np.ndarray, keeps: bool):
+    """The base with the source written (added if `keeps`) at the elements numbered `places`."""
+    base, source = given[:2]
+    count = size_of(node)
     if base is not None and not keeps:
-        ids = np.arange(count)
-        ids[np.ravel(places)] = -1
-        base = walk.take(base, ids)
-    return walk.union([base, walk.put(source, places, count)])
+        ids = np.tile(np.arange(count), (*places.shape[:-1], 1))
+        np.put_along_axis(ids, places.reshape(*ids.shape[:-1], -1), -1, -1)
+        base = walk.take(base, ids.reshape(*places.shape[:-1], count), count)
+    return walk.union([base, walk.put(source, places, count)], count)
 
 
 def _index_put(walk: Walk, node: Node, given):
     dims, accumulate = node.attrs
-    indices = [walk.value(s) for s in node.inputs[2:]]
-    if any(i is None for i in indices):
+    numbers = REGISTRY["index"].numpy
+    places = walk.numbers(lambda *i: numbers((numbered(node.shape), *i), dims), node.inputs[2:])
+    if places is None:
         return _everything(walk, node, given)
-    places = REGISTRY["index"].numpy((numbered(node.shape), *indices), dims)
-    return _written(walk, node, given[0], given[1], places, accumulate)
+    return _written(walk, node, given, places, accumulate)
 
 
 def _scatter(walk: Walk, node: Node, given):
     dim, reduce = node.attrs
-    index = walk.value(node.inputs[2])
-    if index is None:
+    numbers = REGISTRY["gather"].numpy
+    places = walk.numbers(lambda i: numbers(numbered(node.shape), i, dim), node.inputs[2:])
+    if places is None:
         return _everything(walk, node, given)
-    places = REGISTRY["gather"].numpy(numbered(node.shape), index, dim)
-    return _written(walk, node, given[0], given[1], places, reduce != "set")
+    return _written(walk, node, given, places, reduce != "set")
 
 
 def _view_scatter(walk: Walk, node: Node, given):
     view, attrs = node.attrs
-    places = REGISTRY[view].numpy(numbered(node.shape), *attrs)
-    return _written(walk, node, given[0], given[1], places, False)
+    places = REGISTRY[view].numpy(numbered(node.shape), *attrs).ravel()
+    return _written(walk, node, given, places, False)
 
 
 def _matrices(walk: Walk, node: Node, given):
     """Operations on the last two dimensions: the matrices of a batch don't mix."""
-    batch = node.inputs[0].shape[:-2]
-    count = numel(batch)
-    row = walk.union(
-        [
-            walk.put(p, np.arange(numel(s.shape)) * count // max(1, numel(s.shape)), count)
-            for s, p in zip(node.inputs, given, strict=True)
-            if p is not None
-        ]
-    )
-    single = node.op.outputs == 1
-    shapes = (node.shape,) if single else node.shape
-    parts = tuple(
-        walk.take(row, np.arange(numel(shape)) * count // max(1, numel(shape))) for shape in shapes
-    )
-    return parts[0] if single else parts
+    count = numel(node.inputs[0].shape[:-2])
+    rows = []
+    for source, p in zip(node.inputs, given, strict=True):
+        size = size_of(source)
+        rows.append(walk.put(p, np.arange(size) * count // max(1, size), count))
+    return _outputs(walk, node, walk.union(rows, count), count)
 
 
 # -- loops and branches ---------------------------------------------------------------------------
 
 
 def _loop(walk: Walk, node: Node, given):
-    """A scan of known length, unrolled for as long as that is cheap."""
+    """A scan of known length: all iterations of a map at once, else one by one while that is cheap."""
     body, carries, xs, length, reverse, dynamic = node.attrs
-    if dynamic or length * len(body.order) > UNROLL_LIMIT:
+    if dynamic or (carries and length * len(body.order) > UNROLL_LIMIT):
         return _everything(walk, node, given)
-    parts = [_Part(p, s) for p, s in zip(given, node.inputs, strict=True)]
-    state, rows, fixed = parts[:carries], parts[carries : carries + xs], parts[carries + xs :]
+    parts = [(p, walk.value(s), s) for p, s in zip(given, node.inputs, strict=True)]
+    if not carries and walk.copies == 1:
+        return _map(walk, body, parts[:xs], parts[xs:], length)
+    state = [(p, v) for p, v, _ in parts[:carries]]
+    fixed = [(p, v) for p, v, _ in parts[carries + xs :]]
     histories: list[list] = [[None] * length for _ in range(carries)]
     stacks: list[list] = [[None] * length for _ in body.outputs[carries:]]
     for t in reversed(range(length)) if reverse else range(length):
-        for history, part in zip(histories, state, strict=True):
-            history[t] = part.pattern
-        step = [*state, *[r.row(walk, t) for r in rows], *fixed]
-        found = _inside(walk, body, step)
-        state = [_Part(p, None, True) for p in found[:carries]]
+        for history, (p, _) in zip(histories, state, strict=True):
+            history[t] = p
+        rows = [_row(walk, *part, t) for part in parts[carries : carries + xs]]
+        found = _inside(walk, body, [*state, *rows, *fixed])
+        state = [(p, None) for p in found[:carries]]
         for stack, p in zip(stacks, found[carries:], strict=True):
             stack[t] = p
     columns = [
-        _stacked(walk, stack, shape)
+        walk.one_after_another(stack, [numel(shape)] * length) if any(_there(stack)) else None
         for stack, shape in zip([*histories, *stacks], body.shapes, strict=True)
     ]
-    return (*[part.pattern for part in state], *columns)
+    return (*[p for p, _ in state], *columns)
 
 
-class _Part:
-    """What a sub-graph gets for one of its inputs: a pattern, and the node if its value is known."""
-
-    def __init__(self, pattern, node: Node | None, unknown: bool = False):
-        self.pattern, self.node, self.unknown = pattern, node, unknown
-        self.at: int | None = None
-
-    def row(self, walk: Walk, t: int) -> _Part:
-        size = numel(self.node.shape[1:])
-        ids = np.arange(t * size, (t + 1) * size)
-        part = _Part(walk.take(self.pattern, ids), self.node)
-        part.at = t
-        return part
-
-    def value(self, walk: Walk) -> np.ndarray | None:
-        if self.unknown or self.node is None:
-            return None
-        value = walk.value(self.node)
-        return value if value is None or self.at is None else value[self.at]
+def _there(stack):
+    return [p is not None for p in stack]
 
 
-def _inside(walk: Walk, graph: Graph, parts) -> list:
-    """Patterns of the outputs of `graph`, given those of its inputs."""
-    inner = Walk(())
-    inner.columns = walk.columns
-    known = []
-    for node, part in zip(graph.inputs, parts, strict=True):
-        value = part.value(walk)
-        if value is not None and part.pattern is None:
-            known.append(leaf(np.asarray(value), node.dtype))
-            continue
-        known.append(node)
-        inner.unknown.add(node)
-        if part.pattern is not None:
-            inner.patterns[node] = part.pattern
-    outputs = inline(graph, known)
-    inner.through(Graph(tuple(known), tuple(outputs)).order)
-    return [inner.patterns.get(n) for n in outputs]
+def _row(walk: Walk, p, value, node: Node, t: int):
+    size = numel(node.shape[1:])
+    p = walk.take(p, np.arange(t * size, (t + 1) * size), size_of(node))
+    if value is None:
+        return p, None
+    array, own = value
+    return p, (array[:, t] if own else array[t], own)
 
 
-def _stacked(walk: Walk, rows, shape):
-    if all(p is None for p in rows):
-        return None
-    size = numel(shape)
-    whole = walk.sparse.vstack([walk.empty(size) if p is None else p for p in rows], format="csr")
-    return walk.sparse.csr_array(whole)
+def _map(walk: Walk, body: Graph, rows, fixed, length: int):
+    """Iterations that depend on nothing of one another are copies of one graph."""
+    if not length:
+        return tuple([None] * len(body.outputs))
+    given = [(p, None if v is None else (v[0], True)) for p, v, _ in rows]
+    found = _inside(walk, body, [*given, *[(p, v) for p, v, _ in fixed]], length)
+    return tuple(
+        None if p is None else _all(p, length, numel(shape))
+        for p, shape in zip(found, body.shapes, strict=True)
+    )
+
+
+def _all(p, copies: int, size: int):
+    return p if p.shape[0] == copies * size else p[np.tile(np.arange(size), copies)]
+
+
+def _inside(walk: Walk, graph: Graph, parts, copies: int | None = None) -> list:
+    """Patterns of the outputs of `graph`, given (pattern, value) of each of its inputs."""
+    inner = Walk(walk.columns, copies or walk.copies)
+    inputs = [placeholder(k, n.shape, n.dtype) for k, n in enumerate(graph.inputs)]
+    for node, (p, value) in zip(inputs, parts, strict=True):
+        inner.give(node, p, value)
+    return inner.through(inline(graph, inputs))
 
 
 def _branches(walk: Walk, node: Node, given):
     """The union of all branches; the chosen one alone if the index is known."""
     (graphs,) = node.attrs
     index = walk.value(node.inputs[0])
-    if index is not None:
-        graphs = (graphs[min(max(int(index), 0), len(graphs) - 1)],)
-    parts = [_Part(p, s) for p, s in zip(given[1:], node.inputs[1:], strict=True)]
+    if index is not None and not index[1]:
+        graphs = (graphs[min(max(int(index[0]), 0), len(graphs) - 1)],)
+    parts = [(p, walk.value(s)) for p, s in zip(given[1:], node.inputs[1:], strict=True)]
     found = [_inside(walk, graph, parts) for graph in graphs]
-    return tuple(walk.union(column) for column in zip(*found, strict=True))
+    return tuple(
+        walk.union(column, numel(shape))
+        for column, shape in zip(zip(*found, strict=True), graphs[0].shapes, strict=True)
+    )
 
 
 _BY_KIND = {
     "elementwise": _elementwise,
-    "alias": _alias,
+    "alias": _first,
+    "fence": _first,
     "movement": _movement,
     "pad": _pad,
     "cat": _cat,
@@ -449,7 +512,7 @@ _BY_KIND = {
     "branch": _branches,
 }
 _BY_NAME = {
-    "overwrite": lambda walk, node, given: given[1],
+    "overwrite": _second,
     "index": _index,
     "gather": _gather,
     "index_put": _index_put,
