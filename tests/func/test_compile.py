@@ -475,3 +475,21 @@ def test_ten_million_calls_neither_slow_down_nor_grow(programs):
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
     assert grown < 1024, f"{grown} KB"
     assert last < 1.5 * first
+
+
+def test_the_attributes_are_named_in_njit_code():
+    g = fg.compile(fg.value_and_grad(lambda x: (x * x).sum()), np.zeros(3))
+
+    @numba.njit
+    def steps(x, out):
+        for _ in range(3):
+            _value, slope = g.njit(x)
+            x = x - 0.25 * slope
+        return g.njit_out(x, out)
+
+    out = np.empty(3)
+    assert steps(np.ones(3), out) == 3 * 0.125**2
+    np.testing.assert_allclose(out, 2 * 0.125)
+
+    with pytest.raises(numba.TypingError, match="nothing"):
+        numba.njit(lambda x: g.nothing(x))(np.ones(3))

@@ -13,6 +13,7 @@ from ..tensor import late
 from ..transform.carry import pack, unpack
 from .bound import Bound, checked, out_leaves
 from .lowlevel import low_level_callable
+from .numba_names import teach_numba
 from .tracing import Kind, Traced, kind_of
 from .tree import Spec, flatten, paths, unflatten
 
@@ -161,6 +162,8 @@ class CompiledFunction:
         self._flat_out = plain and not (result.kind is tuple and bound.single)
         self._program = bound.program
         self._fill = None  # machine code for one array, once it was asked for
+        if bound.entry is not None:
+            teach_numba(CompiledFunction)
         if bound.entry is not None and flat_in and self._flat_out and kinds:
             self.__class__ = _direct_class(tuple(bound.names))
 
