@@ -18,7 +18,9 @@ from ..errors import GradientError
 from ..graph.modes import modes
 from ..graph.node import NUMBER, Node, const, placeholder
 from ..graph.op import PUBLIC
+from ..graph.shapes import numel
 from ..tensor import ALIAS, Tensor, node_of, record, wrap
+from ..transform.batch import batched, everywhere
 from ..transform.call import call
 from ..transform.loops import scan_loop
 from ..transform.pullback import differentiable_order, pullback
@@ -26,6 +28,9 @@ from ..transform.pushforward import pushforward
 from ..transform.trace import close, intern, quiet, settled
 
 __all__ = ["Frame", "Linear", "filled", "forward_history", "variable_over"]
+
+# Numbers that all rows of a linear function may have at once, to be computed at once.
+BATCHED = 1 << 18
 
 # Nodes of a linear function of several vectors that is recorded vector by vector; past it, a loop.
 UNROLLED = 300
@@ -221,12 +226,25 @@ class Linear:
         """The images of `count` vectors each, stacked along a first dimension as they are given."""
         if not self.reached:
             return [None] * self.count
+        if count > 1 and self._suits_batching(count):
+            flags = (True,) * len(vectors) + (False,) * len(self.residuals)
+            many = batched(self.graph, flags, count)
+            with self._recording(vectors):
+                found = call(many.graph, [*vectors, *self.residuals, *many.extra])
+                pairs = zip(found, many.flags, strict=True)
+                return self._spread([everywhere(t, f, count) for t, f in pairs])
         if count > 1 and count * len(self.graph.order) > UNROLLED:
             with self._recording(vectors):
                 return self._spread(scan_loop(self.graph, [], vectors, self.residuals, count))
         parts = [self([v[k] for v in vectors]) for k in range(count)]
         stack = PUBLIC["stack"].function
         return self._spread([stack([row[k] for row in parts]) for k in self.reached])
+
+    def _suits_batching(self, count: int) -> bool:
+        """Whether all at once is better than one after the other: products of matrices, and small ones."""
+        order = self.graph.order
+        size = sum(numel(n.shape) for n in order if n.op.outputs == 1)
+        return any(n.op.kind == "contraction" for n in order) and count * size <= BATCHED
 
     def _recording(self, vectors):
         grad = modes.grad and (self.grad or any(v.requires_grad for v in vectors))
