@@ -88,7 +88,7 @@ def inline(graph: Graph, inputs, *, grad: bool = False) -> list[Node]:
     mapping = dict(zip(graph.inputs, inputs, strict=True))
     opened: dict[Node, list[Node]] = {}
     for node in graph.order:
-        if node.op.kind == "call":
+        if node.op is CALL:  # a checkpoint or a root stays: its derivative is not its graph's
             opened[node] = inline(node.attrs[0], [mapping[s] for s in node.inputs], grad=grad)
         elif node.op is PROJ and node.inputs[0] in opened:
             mapping[node] = opened[node.inputs[0]][node.attrs[0]]
