@@ -27,8 +27,8 @@ def argmin(value_and_grad, start, m=fg, loop=None):
     loop = loop or fg.while_loop
 
     def going(carry):
-        x, _, gradient, eta, _ = carry
-        eta = m.where(carry[4] == 10, 2 * eta, eta)
+        _, _, gradient, eta, count = carry
+        eta = m.where(count == 10, 2 * eta, eta)
         length = m.sqrt((gradient * gradient).sum())
         return (length > SHORT) & (eta * length > SHORT)
 
@@ -47,14 +47,14 @@ def argmin(value_and_grad, start, m=fg, loop=None):
         )
 
     value, gradient = value_and_grad(start)
-    return loop(going, step, (start, value, gradient, 1e-5, 0))[0]
+    return loop(going, step, (start, value, gradient, SHORT * m.ones_like(value), 0))[0]
 
 
 def argmin_eagerly(value_and_grad, x):
     """The same with Python's own loop, for PyTorch and for NumPy."""
     (value, gradient), eta, count = value_and_grad(x), 1e-5, 0
     while True:
-        length = float((gradient * gradient).sum()) ** 0.5
+        length = ((gradient * gradient).sum() ** 0.5).item()
         if count == 10:
             eta, count = 2 * eta, 0
         if length <= SHORT or eta * length <= SHORT:

@@ -1,8 +1,8 @@
 """det: gradient of the determinant by Laplace's expansion, which is the matrix of cofactors.
 
 Expansion along the first row left visits the same minors again and again: one for each set of columns that
-is left. Here each is computed once, from those with a column less, row by row from the last: ``2**l l``
-products instead of ``l!``. Which minors belong to which is known before, in tables of indices.
+is left. Here each is computed once, from those with a column less, row by row from the last: ``2**ell ell``
+products instead of ``ell!``. Which minors belong to which is known before, in tables of indices.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 
 import flatgrad as fg
 
-SIZES = {f"ell={l}": {"l": l} for l in (5, 7, 9, 11)}
-QUICK = {"l": 4}
+SIZES = {f"ell={ell}": {"ell": ell} for ell in (5, 7, 9, 11)}
+QUICK = {"ell": 4}
 
 
-def inputs(l: int) -> tuple:
-    """a (l, l)."""
-    return (np.random.default_rng(1).standard_normal((l, l)),)
+def inputs(ell: int) -> tuple:
+    """a (ell, ell)."""
+    return (np.random.default_rng(1).standard_normal((ell, ell)),)
 
 
-def tables(l: int):
-    """For sets of 1, 2, ... l columns: (columns (sets, size), the minors without each, their signs)."""
+def tables(ell: int):
+    """For sets of 1, 2, ... ell columns: (columns (sets, size), the minors without each, their signs)."""
     before = {(): 0}
-    for size in range(1, l + 1):
-        sets = list(combinations(range(l), size))
+    for size in range(1, ell + 1):
+        sets = list(combinations(range(ell), size))
         columns = np.array(sets)
         without = [[before[s[:k] + s[k + 1 :]] for k in range(size)] for s in sets]
         signs = np.where(np.arange(size) % 2, -1.0, 1.0)
@@ -44,7 +44,7 @@ def determinant(a, constant, ones):
 
 
 def derivative(a):
-    """(l, l): the gradient."""
+    """(ell, ell): the gradient."""
     return fg.grad(lambda a: determinant(a, fg.from_numpy, fg.ones(1, dtype=fg.float64)))(a)
 
 

@@ -54,7 +54,7 @@ def direction(cost):
     return derivative
 
 
-FORMULATIONS = {"choice": direction(cost_by_choice), "array": direction(cost_by_min)}
+FORMULATIONS = {"array": direction(cost_by_min), "choice": direction(cost_by_choice)}
 
 
 def reference(points, centroids) -> np.ndarray:
@@ -74,27 +74,33 @@ def torch_derivative(arrays):
     points, centroids = (torch.from_numpy(a) for a in arrays)
     ones = torch.ones_like(centroids)
 
-    def step():
-        gradient = torch.func.grad(lambda c: cost_by_choice(points, c))
+    def step(cost):
+        gradient = torch.func.grad(lambda c: cost(points, c))
         first, second = torch.func.jvp(gradient, (centroids,), (ones,))
         return first / second
 
-    return step
+    return [lambda: step(cost_by_choice), lambda: step(cost_by_min)]
 
 
 def jax_derivative(arrays):
     import jax
     import jax.numpy as jnp
 
-    def cost(points, c):
+    def by_choice(points, c):
         nearest = jax.lax.stop_gradient(distances(points, c)).argmin(1)
         return ((points - c[nearest]) ** 2).sum()
 
-    @jax.jit
-    def step(points, c):
+    def by_min(points, c):
+        return (points * points).sum() + distances(points, c).min(1).sum()
+
+    def program(cost):
         gradient = jax.grad(cost, argnums=1)
-        first, second = jax.jvp(lambda c: gradient(points, c), (c,), (jnp.ones_like(c),))
-        return first / second
+
+        def step(points, c):
+            first, second = jax.jvp(lambda c: gradient(points, c), (c,), (jnp.ones_like(c),))
+            return first / second
+
+        return jax.jit(step)
 
     arrays = [jnp.asarray(a) for a in arrays]
-    return lambda: step(*arrays)
+    return [lambda f=f: f(*arrays) for f in map(program, (by_choice, by_min))]

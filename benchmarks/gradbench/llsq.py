@@ -1,7 +1,7 @@
 """llsq: gradient of a polynomial least-squares fit of the sign function at n points.
 
-``0.5 * sum_i (s_i - sum_j x_j t_i**j)**2``. Horner's rule goes through the coefficients one after the other, for
-all points at once; its derivative needs nothing that was computed on the way.
+``0.5 * sum_i (s_i - sum_j x_j t_i**j)**2``. Horner's rule goes through the coefficients one by
+one, for all points at once; its derivative needs nothing that was computed on the way.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import flatgrad as fg
 
 SIZES = {f"n={n},m=128": {"n": n, "m": 128} for n in (16, 128, 1024, 8196)}
 QUICK = {"n": 12, "m": 5}
-
-LANES = 64
 
 
 def inputs(n: int, m: int) -> tuple:
@@ -36,7 +34,7 @@ def by_powers(x, t, s):
     """Gradient by x."""
 
     def cost(x):
-        powers = t.reshape(-1, 1) ** fg.arange(len(x), dtype=fg.float64)
+        powers = t.reshape(-1, 1) ** fg.arange(len(x), dtype=x.dtype)
         return 0.5 * ((s - powers @ x) ** 2).sum()
 
     return fg.grad(cost)(x)
@@ -74,4 +72,5 @@ def jax_derivative(arrays):
         return 0.5 * ((s - value) ** 2).sum()
 
     arrays = [jnp.asarray(a) for a in arrays]
-    return [lambda g=jax.jit(jax.grad(f)): g(*arrays) for f in (by_powers, by_horner)]
+    programs = [jax.jit(jax.grad(f)) for f in (by_powers, by_horner)]
+    return [lambda f=f: f(*arrays) for f in programs]

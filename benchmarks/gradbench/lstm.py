@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 import flatgrad as fg
 
 SIZES = {
-    "l=2,c=1024": {"l": 2, "c": 1024},
-    "l=2,c=4096": {"l": 2, "c": 4096},
-    "l=4,c=1024": {"l": 4, "c": 1024},
+    "l=2,c=1024": {"layers": 2, "c": 1024},
+    "l=2,c=4096": {"layers": 2, "c": 4096},
+    "l=4,c=1024": {"layers": 4, "c": 1024},
 }
-QUICK = {"l": 2, "c": 8}
+QUICK = {"layers": 2, "c": 8}
 
 BITS = 14
 
 
-def inputs(l: int, c: int) -> tuple:
-    """main (2 l, 4 bits), extra (3, bits), hidden and cell state (l, bits), sequence (c, bits)."""
+def inputs(layers: int, c: int) -> tuple:
+    """main (2 layers, 4 bits), extra (3, bits), hidden and cell state (layers, bits), sequence (c, bits)."""
     rng = np.random.default_rng(1)
     b = BITS
-    main, extra = 0.5 * rng.standard_normal((2 * l, 4 * b)), 0.5 * rng.standard_normal((3, b))
-    hidden, cell = 0.1 * rng.standard_normal((2, l, b))
+    main, extra = 0.5 * rng.standard_normal((2 * layers, 4 * b)), 0.5 * rng.standard_normal((3, b))
+    hidden, cell = 0.1 * rng.standard_normal((2, layers, b))
     return main, extra, hidden, cell, rng.integers(0, 2, (c, b)).astype(np.float64)
 
 
@@ -31,7 +33,10 @@ def step(m, main, extra, state, x):
     x = x * extra[0]
     new_hidden, new_cell = [], []
     for k in range(len(main) // 2):
-        (wf, wi, wo, wc), (bf, bi, bo, bc) = main[2 * k].reshape(4, -1), main[2 * k + 1].reshape(4, -1)
+        (wf, wi, wo, wc), (bf, bi, bo, bc) = (
+            main[2 * k].reshape(4, -1),
+            main[2 * k + 1].reshape(4, -1),
+        )
         forget, ingate = m.sigmoid(x * wf + bf), m.sigmoid(hidden[k] * wi + bi)
         outgate, change = m.sigmoid(x * wo + bo), m.tanh(hidden[k] * wc + bc)
         c = cell[k] * forget + ingate * change
@@ -122,7 +127,7 @@ def torch_derivative(arrays):
 
     def gradient():
         state, total = (hidden, cell), 0
-        for x, following in zip(sequence[:-1], sequence[1:], strict=True):
+        for x, following in pairwise(sequence):
             state, y = step(torch, main, extra, state, x)
             total = total + (following * y).sum()
         return torch.autograd.grad(-total / (BITS * (len(sequence) - 1)), (main, extra))

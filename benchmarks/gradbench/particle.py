@@ -1,21 +1,22 @@
 """particle: the charge's place for which a particle's path crosses the axis at zero, by gradient descent.
 
-The path is integrated until it crosses: a loop of unknown length, whose body holds the gradient of a potential. Descent
-by the derivative of the crossing is a loop around it. The two derivatives are taken forward (f) or in
+The path is integrated until it crosses: a loop of unknown length, whose body holds the gradient of a
+potential. Descent by the derivative of the crossing is a loop around it. The two derivatives are taken forward (f) or in
 reverse (r): ``rf`` is reverse through the path, forward through the potential.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from descent import argmin, argmin_eagerly
 
 import flatgrad as fg
-from descent import argmin, argmin_eagerly
 
 SIZES = {"w=0": {}}
 QUICK = {}
 
 STEP = 0.1
+BOUND = 1000  # of a path's steps
 
 
 def inputs() -> tuple:
@@ -61,9 +62,17 @@ def forward(function):
 OUTER = {"r": lambda function: fg.value_and_grad(lambda w: function(w[0])), "f": forward}
 
 
+def bounded(condition, body, carry):
+    return fg.while_loop(condition, body, carry, bound=BOUND)
+
+
+def double(numbers):
+    return fg.tensor(numbers, dtype=fg.float64)
+
+
 def variant(outer: str, inner: str):
     def path(w):
-        return crossing(w, INNER[inner], fg.while_loop, fg.tensor)
+        return crossing(w, INNER[inner], bounded, double)
 
     return lambda w: argmin(OUTER[outer](path), w)
 
@@ -147,4 +156,4 @@ def jax_derivative(arrays):
         return jax.jit(lambda w: argmin(value_and_grad, w, jnp, loop))
 
     w = jnp.asarray(arrays[0])
-    return [lambda f=minimised(inner): f(w) for inner in (jax.jacfwd, jax.grad)]
+    return [lambda f=f: f(w) for f in map(minimised, (jax.jacfwd, jax.grad))]

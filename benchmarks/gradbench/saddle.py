@@ -1,16 +1,16 @@
 """saddle: the least of a greatest value, a descent whose every step contains a descent.
 
-``min_x max_y |x|**2 - |y|**2``, both by the same loop. The outer gradient goes through the program of the inner
-loop, which takes a gradient at each of its steps. The derivatives are taken forward (f) or in
+``min_x max_y |x|**2 - |y|**2``, both by the same loop. The outer gradient goes through the program of
+the inner loop, which takes a gradient at each of its steps. The derivatives are taken forward (f) or in
 reverse (r): ``rf`` is reverse for the outer, forward for the inner.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from descent import argmin, argmin_eagerly
 
 import flatgrad as fg
-from descent import argmin, argmin_eagerly
 
 SIZES = {"s=(1,1)": {}}
 QUICK = {}
@@ -46,9 +46,7 @@ def solve(start, outer, inner, least, join):
 
 
 def variant(outer: str, inner: str):
-    return lambda start: solve(
-        start, VALUE_AND_GRAD[outer], VALUE_AND_GRAD[inner], argmin, fg.cat
-    )
+    return lambda start: solve(start, VALUE_AND_GRAD[outer], VALUE_AND_GRAD[inner], argmin, fg.cat)
 
 
 FORMULATIONS = {name: variant(*name) for name in ("ff", "fr", "rf", "rr")}
@@ -98,4 +96,4 @@ def jax_derivative(arrays):
         return jax.jit(lambda s: solve(s, forward, inner, least, jnp.concatenate))
 
     start = jnp.asarray(arrays[0])
-    return [lambda f=program(inner): f(start) for inner in (forward, jax.value_and_grad)]
+    return [lambda f=f: f(start) for f in map(program, (forward, jax.value_and_grad))]
