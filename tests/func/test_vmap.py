@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_control_random import Writer, values
 
 import derived
 import flatgrad as fg
 from flatgrad.errors import ArgumentError, FlatgradError, IndexingError, ShapeError, TraceError
 from flatgrad.graph.op import PUBLIC
+from support.programs import Writer, values
 
 rng = np.random.default_rng(11)
 

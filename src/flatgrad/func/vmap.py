@@ -108,7 +108,7 @@ class Items:
     def __init__(self, func: Callable, in_dims, args: tuple, kwargs: dict):
         self.func = func
         leaves, self.spec = flatten((args, kwargs))
-        self.where = paths(self.spec)
+        self.where = [p for child in self.spec.children for p in paths(child)]
         if not leaves:
             raise ArgumentError(
                 "vmap: received no inputs; there must be at least one argument to map over"
@@ -125,8 +125,9 @@ class Items:
         rank = t.ndim
         if not -rank <= dim < rank:
             raise IndexingError(
-                f"vmap: Got in_dim={dim} for an input of {rank} dimensions at args{self.where[k]}; it "
-                f"must be in [{-rank}, {rank - 1}], or None for what is the same for all items"
+                f"vmap: Got in_dim={dim} for an input of {rank} dimensions at args{self.where[k]}; "
+                + (f"it must be in [{-rank}, {rank - 1}], or " if rank else "it must be ")
+                + "None for what is the same for all items"
             )
         self.dims[k] = dim % rank
         return t
