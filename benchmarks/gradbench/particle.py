@@ -1,8 +1,8 @@
 """particle: the charge's place for which a particle's path crosses the axis at zero, by gradient descent.
 
 The path is integrated until it crosses: a loop of unknown length, whose body holds the gradient of a
-potential. Descent by the derivative of the crossing is a loop around it. The two derivatives are taken forward (f) or in
-reverse (r): ``rf`` is reverse through the path, forward through the potential.
+potential. Descent by the derivative of the crossing is a loop around it. The two derivatives are
+taken forward (f) or in reverse (r): ``rf`` is reverse through the path, forward through the potential.
 """
 
 from __future__ import annotations
