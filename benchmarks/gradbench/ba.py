@@ -26,7 +26,7 @@ def inputs(n: int, m: int, p: int) -> tuple:
     rng = np.random.default_rng(1)
     cameras = rng.uniform(0.1, 0.5, (n, 11))
     cameras[:, 6] += 500
-    points = rng.standard_normal((m, 3)) + [0, 0, 8]
+    points = rng.standard_normal((m, 3)) + np.array([0, 0, 8])
     seen = np.stack([rng.integers(0, n, p), rng.integers(0, m, p)], 1)
     return cameras, points, rng.uniform(0.5, 1.5, p), seen, 100 * rng.standard_normal((p, 2))
 
