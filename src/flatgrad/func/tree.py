@@ -1,7 +1,7 @@
 """Pytrees: nested tuples, lists, dicts, dataclasses, named tuples, None and modules, as leaves and a spec.
 
-A *leaf* is whatever is not a container. A ``Spec`` is the containers without their leaves: hashable, compared by value,
-so that it can be part of a signature.
+A *leaf* is whatever is not a container. A ``Spec`` is the containers without their leaves: hashable,
+compared by value, so that it can be part of a signature.
 """
 
 from __future__ import annotations

@@ -98,6 +98,6 @@ def settle(node: Node, value) -> None:
     (Forward derivatives also flow through what was recorded under ``no_grad``.)
     """
     node.value = value
-    if not node.requires_grad or node.mark & FREED or node.op.kind == "leaf":
-        if not modes.forward:
-            node.inputs = ()
+    forgets = not node.requires_grad or node.mark & FREED or node.op.kind == "leaf"
+    if forgets and not modes.forward:
+        node.inputs = ()
