@@ -7,7 +7,7 @@ import pytest
 
 import flatgrad as fg
 from support.deadline import time_is_up
-from support.programs import Plain, Writer, derivatives, values
+from support.control_programs import Plain, Writer, derivatives, values
 
 
 def check(seed: int, compiled: bool):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from support.programs import Plain, Writer, derivatives, values
+from support.control_programs import Plain, Writer, derivatives, values
 from support.random_graphs import Maker
 
 

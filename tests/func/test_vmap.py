@@ -9,7 +9,7 @@ import derived
 import flatgrad as fg
 from flatgrad.errors import ArgumentError, FlatgradError, IndexingError, ShapeError, TraceError
 from flatgrad.graph.op import PUBLIC
-from support.programs import Writer, values
+from support.control_programs import Writer, values
 
 rng = np.random.default_rng(11)
 
