@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from support.deadline import time_is_up
 from support.control_programs import Plain, Writer, derivatives, values
+from support.deadline import time_is_up
 
 
 def check(seed: int, compiled: bool):
