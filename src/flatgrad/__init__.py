@@ -49,7 +49,7 @@ _LAZY = {"func", "implicit", "nn", "optim"}
 _FUNCTIONS = {
     *("checkpoint", "cond", "fori_loop", "map", "scan", "switch", "while_loop"),
     *("grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacrev", "jvp", "linearize"),
-    *("value_and_grad", "vjp", "vmap", "compile", "jit"),
+    *("value_and_grad", "vjp", "vmap", "compile", "jit", "odeint"),
 }
 
 

@@ -79,6 +79,12 @@ def test_initial_numbers_take_the_dtype_that_the_loop_gives_them():
     assert total.item() == 0.75
 
 
+def test_initial_numbers_are_promoted_from_what_was_written():
+    step = fg.while_loop(lambda c: c[1] < 3.0, lambda c: (c[0], c[1] + t(1.0)), (1e-5, 0.1))
+    assert step[1].item() == 0.1 + 1.0 + 1.0 + 1.0
+    assert fg.scan(lambda c, x: (c * x, None), 1e-5, t([1.0]))[0].item() == 1e-5
+
+
 @pytest.mark.parametrize("checkpoint", [None, "sqrt", 64, 10**9])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_checkpoints_change_memory_and_nothing_else(checkpoint, reverse):

@@ -6,6 +6,7 @@ from .control import fori_loop, map, scan, while_loop
 from .derivatives import grad, grad_and_value, hvp, jvp, linearize, value_and_grad, vjp
 from .jacobians import jacfwd, jacrev
 from .jit import jit
+from .ode import odeint
 from .sparse import SparseDerivative, hessian, jacobian
 from .stateless import functional_call, stack_module_state
 from .vmap import vmap
@@ -28,6 +29,7 @@ __all__ = [
     "jvp",
     "linearize",
     "map",
+    "odeint",
     "scan",
     "stack_module_state",
     "switch",

@@ -80,7 +80,7 @@ def scan(
             f"scan: f must return a pair (carry, y), got {pair}; return (carry, None) if there is no y"
         )
     c = pair.children[0].count
-    again = promoted(like, traced.outputs[:c])
+    again = promoted(init, like, traced.outputs[:c])
     if again is not None:
         return scan(
             f,
@@ -312,7 +312,7 @@ def while_loop(
     carry, spec = tensors_of("while_loop", "init", init)
     like = map_nodes(carry)
     body = Traced("while_loop", "body_fun", body_fun, like, (spec,))
-    again = promoted(like, body.outputs)
+    again = promoted(init, like, body.outputs)
     if again is not None:
         start = unflatten(spec, [wrap(n) for n in again])
         return while_loop(cond_fun, body_fun, start, bound=bound, memory=memory)

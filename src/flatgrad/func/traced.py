@@ -99,8 +99,11 @@ def matching_carry(name: str, traced: list[Node], spec: Spec, like: list[Node], 
     return traced
 
 
-def promoted(like: list[Node], out: list[Node]) -> list[Node] | None:
-    """Initial carries in the dtype that one iteration gives them; None if they have it already."""
+def promoted(init, like: list[Node], out: list[Node]) -> list[Node] | None:
+    """The leaves of `init` in the dtype that one iteration gives them; None if they have it already.
+
+    `like` are their nodes. A Python number is converted from what the user wrote.
+    """
     if len(like) != len(out):
         return None
     better = [
@@ -109,7 +112,10 @@ def promoted(like: list[Node], out: list[Node]) -> list[Node] | None:
     ]
     if all(d is n.dtype for d, n in zip(better, like, strict=True)):
         return None
-    return [cast_node(n, d) for n, d in zip(like, better, strict=True)]
+    return [
+        const(leaf, d) if type(leaf) in (bool, int, float) else cast_node(n, d)
+        for leaf, n, d in zip(flatten(init)[0], like, better, strict=True)
+    ]
 
 
 def map_nodes(tensors) -> list[Node]:
