@@ -283,7 +283,7 @@ def minimize(
     >>> a = fg.tensor([1.0, 3.0], requires_grad=True)
     >>> x = fg.implicit.minimize(lambda x, a: ((x - a) ** 2).sum() + x**4, 0.0, a)
     >>> x.detach(), fg.autograd.grad(x, a)[0]  # 2 / (4 + 12 x^2)
-    (tensor(0.8351), tensor([0.1617, 0.1617]))
+    (tensor(1.), tensor([0.1250, 0.1250]))
     """
     name = "minimize"
     _options(name, tol, maxiter)
