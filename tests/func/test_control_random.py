@@ -35,7 +35,8 @@ def check(seed: int, compiled: bool):
     np.testing.assert_allclose(tangent.numpy(), along, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(6))
+# 1092: two loops of which one is read through two nodes are merged once, not for ever.
+@pytest.mark.parametrize("seed", [*range(5), 1092])
 def test_compiled(seed):
     check(seed, compiled=True)
 

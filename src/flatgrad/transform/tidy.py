@@ -33,10 +33,14 @@ def tidy(graph: Graph) -> Graph:
 
 
 def replace(graph: Graph, swap: dict[Node, Node]) -> Graph:
-    """`graph` with nodes replaced by others, which may be made of nodes of the old graph."""
+    """`graph` with nodes replaced by others, which may be made of nodes of the old graph.
+
+    What picks one output of a loop stays one node: `readers` knows a single one for each.
+    """
     if not swap:
         return graph
     mapping: dict[Node, Node] = {}
+    picked: dict[tuple, Node] = {}
     stack = [(n, False) for n in graph.outputs]
     while stack:
         node, ready = stack.pop()
@@ -49,7 +53,10 @@ def replace(graph: Graph, swap: dict[Node, Node]) -> Graph:
             continue
         inputs = tuple([mapping[s] for s in new.inputs])
         same = all(a is b for a, b in zip(inputs, new.inputs, strict=True))
-        mapping[node] = new if same else Node(new.op, inputs, new.attrs, new.shape, new.dtype)
+        made = new if same else Node(new.op, inputs, new.attrs, new.shape, new.dtype)
+        if made.op is PROJ:
+            made = picked.setdefault((inputs[0], made.attrs[0]), made)
+        mapping[node] = made
     return Graph(graph.inputs, tuple([mapping[n] for n in graph.outputs]), graph.name)
 
 
@@ -325,12 +332,13 @@ def is_dear(node: Node) -> bool:
 
 def merge(graph: Graph) -> Graph:
     """Independent loops of one kind become one, as often as there are two."""
-    while True:
+    for _ in readers(graph):  # each round has one loop less
         read = readers(graph)
         found = _mergeable(graph, read)
         if found is None:
-            return graph
+            break
         graph = replace(graph, found)
+    return graph
 
 
 def _mergeable(graph: Graph, read: dict) -> dict | None:
