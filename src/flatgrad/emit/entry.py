@@ -12,13 +12,10 @@ import weakref
 from llvmlite import ir as L
 
 from ..graph import dtypes
-from ..lower.plan import ALIGN
+from ..lower.plan import ALIGN, STACK
 from .llvm import I8, I64, Emitter, memory_type
 
-__all__ = ["STACK", "Offer", "entry_named", "offer"]
-
-# Bytes of arena that may be on the stack. Threads of other libraries may have 512 KB in all.
-STACK = 32 * 1024
+__all__ = ["Offer", "entry_named", "offer"]
 
 # The code of a call whose arrays overlap.
 OVERLAP = -1

@@ -11,6 +11,9 @@ from .passes import accesses
 
 ALIGN = 64
 
+# Bytes of arena that a function may have on the stack. Threads of other libraries may have 512 KB in all.
+STACK = 32 * 1024
+
 
 def plan(body: list) -> tuple[list[int], dict[Buffer, int]]:
     """(slot sizes in bytes, buffer -> slot)."""

@@ -18,6 +18,7 @@ from ..graph.node import CONST, Graph, Node, placeholder
 from ..graph.op import op_named
 from ..lower import lower
 from ..lower.lowering import has_loops
+from ..lower.plan import ALIGN, STACK
 from ..transform.simplify import simplify
 from .build import _comment, _compiling, _readable, plain
 from .cache import compile_function, load_module
@@ -86,6 +87,29 @@ def foreign(graph: Graph) -> Node | None:
 _ready: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
+class Pooled:
+    """A function whose last argument is an arena too large for the stack, kept from call to call.
+
+    Fresh memory of megabytes is mapped page by page as it is touched, which can take longer than the program. As
+    many arenas are kept as calls ran at once.
+    """
+
+    def __init__(self, function, size: int):
+        self.function = function
+        self.size = size + ALIGN
+        self.arenas: list[np.ndarray] = []
+
+    def __call__(self, *arguments):
+        try:
+            arena = self.arenas.pop()
+        except IndexError:
+            arena = np.empty(self.size, np.uint8)
+        try:
+            return self.function(*arguments, arena)
+        finally:
+            self.arenas.append(arena)
+
+
 class Entry:
     """The functions of one graph, each compiled when it is first asked for.
 
@@ -139,7 +163,7 @@ class Entry:
     @property
     def fill(self):
         """``fill(x0, ..., y0, ...)``, for Python. (Numba takes longer to return an array than to fill it.)"""
-        return self._get("fill", FILL, (*self._types(), *self._result_types()))
+        return self._get("fill", FILL, self._types(filled=True))
 
     @property
     def njit(self):
@@ -190,33 +214,26 @@ class Entry:
             made, hit = compile_function(head + text, "entry", function, signature)
             self.from_disk = self.from_disk or hit
             made.disable_compile()
+            if what.arena_given:
+                made = Pooled(made, self.loops.arena_bytes)
             _ready[name] = made
             return made
 
-    def _types(self) -> tuple:
+    def _types(self, filled: bool = False) -> tuple:
+        """Numba's types of what Python gives: arguments, results to be filled, an arena."""
         from numba import types
         from numba.np.numpy_support import from_dtype
 
-        return tuple(
-            [
-                from_dtype(b.dtype.np)
-                if number
-                else types.Array(from_dtype(b.dtype.np), len(b.shape), "C")
-                for b, number in zip(self.arguments, self.numbers, strict=True)
-            ]
-        )
+        def array(buffer):
+            return types.Array(from_dtype(buffer.dtype.np), len(buffer.shape), "C")
 
-    def _result_types(self) -> tuple:
-        from numba import types
-        from numba.np.numpy_support import from_dtype
-
-        return tuple(
-            [
-                types.Array(from_dtype(b.dtype.np), len(b.shape), "C")
-                for b in self.loops.outputs
-                if b.shape
-            ]
-        )
+        numbers = zip(self.arguments, self.numbers, strict=True)
+        found = [from_dtype(b.dtype.np) if number else array(b) for b, number in numbers]
+        if filled:
+            found += [array(b) for b in self.loops.outputs if b.shape]
+        if self.loops.arena_bytes > STACK:
+            found.append(types.Array(types.uint8, 1, "C"))
+        return tuple(found)
 
     # -- text -------------------------------------------------------------------------------------
 
@@ -224,7 +241,9 @@ class Entry:
         inputs = [b.name for b in self.arguments]
         outputs = self.loops.outputs
         arrays = [b.name for b in what.filled]
-        passed = " ".join(f"{name}," for name in [*inputs, *arrays] + ["arena"] * what.arena_given)
+        arena = ["arena"] * what.arena_given
+        passed = " ".join(f"{name}," for name in [*inputs, *arrays, *arena])
+        given = arena if cached else []  # from Python: see Pooled
         returned = [b.name for b in what.returned]
         checks = _shape_checks(self.label, zip(self.arguments, self.names, strict=True))
         if template is FILL:
@@ -232,14 +251,14 @@ class Entry:
         return template.format(
             cache=cached,
             inline="" if cached or what.arena_given else ", forceinline=True",
-            arguments=", ".join(inputs),
-            given=", ".join([*inputs, *arrays]),
+            arguments=", ".join([*inputs, *given]),
+            given=", ".join([*inputs, *arrays, *given]),
             checks=checks,
             allocate="".join(
                 f"    {b.name} = np.empty({_shape(b)}, np.{_numpy_name(b)})\n" for b in what.filled
             ),
-            arena=f"    arena = np.empty({self.loops.arena_bytes + 64}, np.uint8)\n"
-            if what.arena_given
+            arena=f"    arena = np.empty({self.loops.arena_bytes + ALIGN}, np.uint8)\n"
+            if what.arena_given and not given
             else "",
             results=", ".join(["code", *returned]) + ("," if not returned else ""),
             passed=passed,
