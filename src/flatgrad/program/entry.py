@@ -90,8 +90,8 @@ _ready: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 class Pooled:
     """A function whose last argument is an arena too large for the stack, kept from call to call.
 
-    Fresh memory of megabytes is mapped page by page as it is touched, which can take longer than the program. As
-    many arenas are kept as calls ran at once.
+    Fresh memory of megabytes is mapped page by page as it is touched, which can take longer than the program.
+    As many arenas are kept as calls ran at once.
     """
 
     def __init__(self, function, size: int):
