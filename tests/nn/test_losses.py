@@ -236,3 +236,18 @@ def test_errors(call, error, match):
 def test_broadcast_targets_warn():
     with pytest.warns(UserWarning, match="different to the input size"):
         F.mse_loss(fg.zeros(2, 1), fg.zeros(2))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_classes_that_are_arguments_of_a_traced_function(name, rng):
+    loss = getattr(fg.nn.functional, name)
+    scores, classes = rng.normal(size=(6, 4)), np.array([0, 3, -100, 1, 2, 3])
+    step = fg.jit(fg.value_and_grad(lambda x, y: loss(x, y)))
+    value, grad = step(scores, classes)
+    x = fg.tensor(scores, requires_grad=True)
+    want = loss(x, fg.tensor(classes))
+    np.testing.assert_allclose(value.item(), want.item(), rtol=1e-12)
+    np.testing.assert_allclose(grad.numpy(), fg.autograd.grad(want, x)[0].numpy(), rtol=1e-12)
+    for wrong in (4, -1):
+        with pytest.raises(fg.errors.IndexingError, match="out of range for a dimension of size 4"):
+            step(scores, np.array([0, 3, -100, 1, 2, wrong]))

@@ -13,6 +13,7 @@ from . import ir
 from .index import build, linear, value_range
 from .ir import Axis, Buffer, Expr
 from .nest import expressions, fresh, loads_of, reads_of, substitute, substitute_statement
+from .spread import spread
 from .strip import strip
 
 
@@ -383,7 +384,7 @@ def _reads(e: Expr, buffer: Buffer) -> bool:
     return False
 
 
-PASSES = (forward, drop_dead, shrink, collapse, strip, share)
+PASSES = (forward, drop_dead, spread, shrink, collapse, strip, share)
 
 
 def run(body: list, dump=None) -> list:

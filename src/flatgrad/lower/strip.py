@@ -56,7 +56,7 @@ def _strip_loop(loop: ir.For) -> ir.For:
     block = Axis(-(-extent // STRIP), loop.axis.name + "b")
     inner = Axis(STRIP, loop.axis.name)
     stop = None if extent % STRIP == 0 else ir.binary("min", _rest(extent, block), STRIP)
-    stages = _stages(_one_call_a_name(loop.body))
+    stages = _stages(one_call_a_name(loop.body))
     bodies = _with_scratch(stages, inner)
     loops = []
     for body in bodies:
@@ -78,7 +78,7 @@ def _rest(extent: int, block: Axis) -> Expr:
     return extent - ir.var(block) * STRIP
 
 
-def _one_call_a_name(body: list) -> list:
+def one_call_a_name(body: list) -> list:
     """The body with every function call in a ``Let`` of its own."""
     out: list = []
     named: dict[Expr, Expr] = {}

@@ -13,7 +13,7 @@ from ..array.construct import arange, make_leaf
 from ..array.random import source_of
 from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ..graph import dtypes
-from ..graph.node import SHARED
+from ..graph.node import INPUT, SHARED, pending
 from ..ops.along import index_select
 from ..ops.contraction import CONTRACT, same_dtype
 from ..ops.declare import cast
@@ -290,10 +290,14 @@ def _class_dim(input: Tensor) -> int:
     return 0 if input.ndim == 1 else 1
 
 
-def _check_classes(name: str, input: Tensor, target: Tensor, weight, ignore_index: int) -> bool:
-    """Check indices of classes against scores; whether some are (or may be) ignored.
+def _check_classes(name: str, input: Tensor, target: Tensor, weight, ignore_index: int) -> tuple:
+    """Check indices of classes against scores.
 
-    The ignored may be a class that no target has.
+    Returns
+    -------
+    (int or None, int or None)
+        A class to leave out, if a target has (or may have) it; and the number of classes if the
+        program has to check the targets, since they have no values yet.
     """
     have, scores = node_of(target).shape, node_of(input).shape
     if not scores:
@@ -311,10 +315,12 @@ def _check_classes(name: str, input: Tensor, target: Tensor, weight, ignore_inde
             f"{name}: weight tensor should be defined either for all {classes} classes or no "
             f"classes but got weight tensor of shape: {tuple(weight.shape)}"
         )
+    known = node_of(target)
+    if known.value is None and any(n.op is INPUT for n in pending([known])):
+        return ignore_index, classes
     low, high = _class_range(target)
     if low >= 0 and high < classes:
-        return low <= ignore_index <= high
-    known = node_of(target)
+        return (ignore_index if low <= ignore_index <= high else None), None
     late.evaluate([known])
     values = known.value
     wrong = values[((values < 0) | (values >= classes)) & (values != ignore_index)]
@@ -323,7 +329,7 @@ def _check_classes(name: str, input: Tensor, target: Tensor, weight, ignore_inde
             f"{name}: Target {wrong[0]} is out of bounds; it must be in [0, {classes - 1}] or be "
             f"ignore_index ({ignore_index})"
         )
-    return True
+    return ignore_index, None
 
 
 _ranges: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -381,18 +387,22 @@ def _weighted_mean(losses, counts, reduction: str) -> Tensor:
     return _reduced("loss", losses, reduction)
 
 
-def _class_losses(per_class, target, weight, kind, ignored, reduction, also=None):
+def _class_losses(per_class, target, weight, kind, which, reduction, also=None):
     """Losses ``per_class(target)`` of class indices, weighted, without the ignored, reduced.
 
-    `ignored` is a class to leave out, or None. `also`, a loss of every row that has no class, is
+    `which` is what `_check_classes` says. `also`, a loss of every row that has no class, is
     treated in the same way and returned second.
     """
+    ignored, classes = which
     target = cast(target, dtypes.int64)
     counts = kept = None
     if ignored is not None:
         kept = ne(target, ignored)
         target = where(kept, target, 0)
         counts = cast(kept, kind)
+    if classes is not None:  # read from a table, which checks the index and changes nothing
+        at = index_select(_counted(classes), 0, reshape(target, -1))
+        target = reshape(at, *target.shape)
     losses = per_class(target)
     if weight is not None:
         counts = _class_weights(weight, target)
@@ -440,18 +450,17 @@ def nll_loss(
             f"nll_loss: integer classes are required, got a target of {target.dtype!r}; "
             "convert it with .long()"
         )
-    ignoring = _check_classes("nll_loss", input, target, weight, ignore_index)
-    ignored = ignore_index if ignoring else None
+    which = _check_classes("nll_loss", input, target, weight, ignore_index)
     dim = _class_dim(input)
 
     def loss(input, target, weight=None):
         def at_target(classes):
             return -_picked(input, classes, dim)
 
-        return _class_losses(at_target, target, weight, input.dtype, ignored, reduction)
+        return _class_losses(at_target, target, weight, input.dtype, which, reduction)
 
     tensors = [input, target] if weight is None else [input, target, weight]
-    return as_one("nll_loss", (ignored, reduction), loss, tensors)
+    return as_one("nll_loss", (which, reduction), loss, tensors)
 
 
 def cross_entropy(
@@ -499,8 +508,8 @@ def cross_entropy(
         )
     if target.dtype.is_floating_point:
         return _probability_loss(input, target, weight, reduction, label_smoothing)
-    ignoring = _check_classes("cross_entropy", input, target, weight, ignore_index)
-    options = (ignore_index if ignoring else None, reduction, float(label_smoothing))
+    which = _check_classes("cross_entropy", input, target, weight, ignore_index)
+    options = (which, reduction, float(label_smoothing))
 
     def loss(input, target, weight=None):
         return _index_loss(input, target, weight, *options)
@@ -509,14 +518,14 @@ def cross_entropy(
     return as_one("cross_entropy", options, loss, tensors)
 
 
-def _index_loss(input, target, weight, ignored, reduction, label_smoothing) -> Tensor:
+def _index_loss(input, target, weight, which, reduction, label_smoothing) -> Tensor:
     dim = _class_dim(input)
     top = logsumexp(input, dim)
 
     def at_target(classes):
         return top - _picked(input, classes, dim)
 
-    common = (at_target, target, weight, input.dtype, ignored, reduction)
+    common = (at_target, target, weight, input.dtype, which, reduction)
     if not label_smoothing:
         return _class_losses(*common)
     logs = log_softmax(input, dim)
