@@ -426,9 +426,9 @@ INTERLEAVE = 4
 # Elements of such a loop for each of these vectors: with fewer, most of it would be remainder.
 EACH = 16
 
-# Innermost loops of these extents stay loops until they are vectorised. LLVM would unroll them first, and then
-# compute element by element (measured, softmax of 16 to 64 columns: three times faster). Contractions are
-# better unrolled: their accumulators become registers.
+# Innermost loops of these extents stay loops until they are vectorised. LLVM would unroll them first, and
+# then compute element by element (measured, softmax of 16 to 64 columns: three times faster). Contractions
+# are better unrolled: their accumulators become registers.
 SHORT = range(8, 65)
 
 
