@@ -156,8 +156,7 @@ def _emit(what: Offer, context, builder, signature, args):
     if program.slots:
         arena = next(given)[1] if what.arena_given else None
         if arena is None:
-            arena = cgutils.alloca_once(builder, L.ArrayType(I8, program.arena_bytes))
-            arena.align = ALIGN
+            arena = _stack(builder, L.ArrayType(I8, program.arena_bytes), ALIGN)
         else:
             kind = signature.args[0].types[-1]
             arena = _aligned(builder, context.make_array(kind)(context, builder, arena).data)
@@ -186,9 +185,15 @@ def _emit(what: Offer, context, builder, signature, args):
 
 def _cell(builder, buffer):
     """Stack memory for one number."""
-    from numba.core import cgutils
+    return _stack(builder, memory_type(buffer.dtype), buffer.dtype.itemsize)
 
-    return cgutils.alloca_once(builder, memory_type(buffer.dtype))
+
+def _stack(builder, kind, align: int):
+    """Stack memory of the function as it is. (Numba's own helper fills it with zeros, byte by byte.)"""
+    with builder.goto_entry_block():
+        memory = builder.alloca(kind)
+    memory.align = align
+    return memory
 
 
 def _unless(builder, overlap, call):

@@ -161,7 +161,7 @@ class CompiledFunction:
         # A tuple of one leaf comes back bare from the program.
         self._flat_out = plain and not (result.kind is tuple and bound.single)
         self._program = bound.program
-        self._fill = None  # machine code for one array, once it was asked for
+        self._fill = None  # machine code for arrays, once it was asked for
         if bound.entry is not None:
             teach_numba(CompiledFunction)
         if bound.entry is not None and flat_in and self._flat_out and kinds:
@@ -211,7 +211,7 @@ class CompiledFunction:
                     f"{self._label}: two arrays of out= share memory; give each result its own"
                 )
         fill = self._bound.fill
-        if self._value_first:
+        if self._value_first or len(self._arrays) == len(nodes):
             self._fill = fill
         numbers = fill(*arguments, *direct)
         for a, d in zip(given, direct, strict=True):
@@ -328,7 +328,13 @@ class Direct(CompiledFunction):
         fill = self._fill
         if fill is not None:
             try:
-                return fill({names}, out), out
+                if self._value_first:
+                    return fill({names}, out), out
+                if type(out) is tuple:
+                    fill({names}, *out)
+                else:
+                    fill({names}, out)
+                return out
             except REFUSED:
                 pass
         return self._call_into(({names},), {{}}, out)

@@ -158,12 +158,12 @@ class Entry:
     @property
     def program(self):
         """``program(x0, ...)``, for Python: compiled for the graph's dtypes and no others."""
-        return self._get("program", PROGRAM, self._types())
+        return self._get("program", PROGRAM, self._types)
 
     @property
     def fill(self):
         """``fill(x0, ..., y0, ...)``, for Python. (Numba takes longer to return an array than to fill it.)"""
-        return self._get("fill", FILL, self._types(filled=True))
+        return self._get("fill", FILL, self._filled_types)
 
     @property
     def njit(self):
@@ -180,13 +180,17 @@ class Entry:
         """A Numba cfunc of pointers: arguments, then results. It returns 0 or an error's number."""
         return self._get("pointer", CFUNC, None)
 
-    def _get(self, function: str, template: str, signature):
-        key = function, signature is None
-        with self._lock:
-            found = self._made.get(key)
-            if found is None:
-                found = self._made[key] = self._make(function, template, signature)
+    def _get(self, function: str, template: str, types):
+        """A function, made once; `types` gives its signature, None leaves it to whoever calls it."""
+        key = function, types is None
+        found = self._made.get(key)
+        if found is not None:
             return found
+        with self._lock:
+            if key not in self._made:
+                signature = types() if types is not None else None
+                self._made[key] = self._make(function, template, signature)
+            return self._made[key]
 
     def _make(self, function: str, template: str, signature):
         from ..emit import blas
@@ -218,6 +222,9 @@ class Entry:
                 made = Pooled(made, self.loops.arena_bytes)
             _ready[name] = made
             return made
+
+    def _filled_types(self) -> tuple:
+        return self._types(filled=True)
 
     def _types(self, filled: bool = False) -> tuple:
         """Numba's types of what Python gives: arguments, results to be filled, an arena."""
