@@ -35,7 +35,7 @@ import numpy as np  # noqa: E402
 import flatgrad as fg  # noqa: E402
 
 NAMES = (
-    "hello", "gmm", "ba", "lstm", "kmeans", "llsq", "lse", "ode", "det", "particle", "saddle",
+    "hello", "gmm", "ba", "lstm", "ht", "kmeans", "llsq", "lse", "ode", "det", "particle", "saddle",
 )  # fmt: skip
 PEERS = ("torch", "jax")
 TOLERANCE = 1e-8
