@@ -22,7 +22,7 @@ SIZES = {
 QUICK = {"d": 3, "k": 4, "n": 20}
 
 GAMMA, M = 1.0, 0  # of the Wishart prior
-ROWS = 100
+ROWS = 250
 
 
 def inputs(d: int, k: int, n: int) -> tuple:

@@ -453,7 +453,10 @@ def _hints(s: ir.For) -> list[tuple]:
         return []
     n = s.axis.extent
     calls = _calls_functions(s.body)
-    stay = n in SHORT and (calls or not _contracts(s.body))
+    uneven = (
+        n < 2 * SHORT.start and n % SHORT.start
+    )  # one vector and a rest: not worth it for cheap bodies
+    stay = n in SHORT and (calls or not (uneven or _contracts(s.body)))
     hints = [("llvm.loop.unroll.disable",)] if stay else []
     if n >= SHORT.start and calls:
         count = max(1, min(INTERLEAVE, n // EACH))

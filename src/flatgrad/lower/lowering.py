@@ -9,6 +9,7 @@ from ..graph.shapes import numel
 from . import fuse, ir, passes
 from .control import CONTROL
 from .decide import decide
+from .factor import LIBRARY, is_small
 from .index import axes_in
 from .ir import Buffer
 from .nest import NESTS, Nest, pointwise, restart_names
@@ -21,9 +22,11 @@ _KINDS = frozenset({"input", *ELEMENT, *NESTS})
 def has_loops(node: Node) -> bool:
     """Whether `node` can be lowered: its kind has loops, and so has all that its sub-graphs hold."""
     if node.op is PROJ:
-        return node.inputs[0].op.kind in CONTROL and has_loops(node.inputs[0])
+        return node.inputs[0].op.kind in (*CONTROL, "library") and has_loops(node.inputs[0])
     if node.op.kind in CONTROL:
         return all(has_loops(n) for graph in graphs_of(node) for n in graph.order)
+    if node.op.kind == "library":
+        return is_small(node)
     return node.op.kind in _KINDS
 
 
@@ -100,6 +103,8 @@ class Lowering:
                     buffer = written.get(proj) or self.buffer(proj.dtype, proj.shape)
                     results[proj.attrs[0]] = pull.stored[proj] = buffer
                 made = CONTROL[node.op.kind](self, pull, node, results) if results else []
+            elif node.op.kind == "library":
+                made = self._library(pull, node, written, reading.get(node, ()))
             elif node in chosen and node.op is not PROJ and node not in skip:
                 buffer = written.get(node) or self.buffer(node.dtype, node.shape)
                 made = NESTS.get(node.op.kind, pointwise)(pull, node, buffer)
@@ -110,6 +115,16 @@ class Lowering:
             nests.extend(made)
             pull.memo.clear()
         return nests
+
+    def _library(self, pull: Pull, node: Node, written: dict, picks) -> list[Nest]:
+        """The nests of linear algebra: its one result, or those that somebody picks, are filled."""
+        results: dict = {}
+        for n, place in [(p, p.attrs[0]) for p in picks] if node.op.outputs > 1 else [(node, None)]:
+            results[place] = written.get(n) or self.buffer(n.dtype, n.shape)
+        made = LIBRARY[node.op.name](self, pull, node, results) if results else []
+        for n, place in [(p, p.attrs[0]) for p in picks] if node.op.outputs > 1 else [(node, None)]:
+            pull.stored[n] = results[place]
+        return made
 
 
 class Checks:

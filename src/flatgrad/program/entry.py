@@ -32,7 +32,7 @@ HEAD = '''"""A flatgrad program: these loops, printed to LLVM inside ``run`` and
 import numpy as np
 from numba import carray, cfunc, njit, types
 from flatgrad.emit.entry import entry_named
-from flatgrad.errors import ArgumentError, IndexingError, LoopError, ShapeError
+from flatgrad.errors import ArgumentError, IndexingError, LinAlgError, LoopError, ShapeError
 
 run = entry_named("{digest}")
 '''

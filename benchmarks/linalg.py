@@ -1,0 +1,78 @@
+"""Small linear algebra in machine code beside NumPy's: ``python benchmarks/linalg.py``.
+
+flatgrad's from a Numba loop, as a filter or a controller would call it, and ``numpy.linalg`` from the same
+kind of loop (Numba calls LAPACK for it). Ratios above 1: flatgrad is ahead.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numba
+import numpy as np
+
+import flatgrad as fg
+
+SIZES = (2, 3, 6, 12, 30, 90)
+
+
+def best(run, count: int) -> float:
+    """Nanoseconds a call."""
+    run(1)
+    found = []
+    for _ in range(7):
+        started = time.perf_counter()
+        run(count)
+        found.append(time.perf_counter() - started)
+    return 1e9 * min(found) / count
+
+
+def loop_of(function, *arrays):
+    @numba.njit
+    def loop(count, arrays):
+        total = 0.0
+        for _ in range(count):
+            total += function(*arrays).flat[0]
+        return total
+
+    return lambda count: loop(count, arrays)
+
+
+@numba.njit
+def solve(a, b):
+    return np.linalg.solve(a, b)
+
+
+@numba.njit
+def inverse(a):
+    return np.linalg.inv(a)
+
+
+@numba.njit
+def cholesky(a):
+    return np.linalg.cholesky(a)
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    la = fg.linalg
+    print("| n | solve, ns (ratio) | inv, ns (ratio) | cholesky, ns (ratio) |\n|---|---|---|---|")
+    for n in SIZES:
+        a = rng.normal(size=(n, n))
+        a = a @ a.T + n * np.eye(n)
+        b = rng.normal(size=(n, 1))
+        count = max(20, 2_000_000 // n**3)
+        cells = []
+        for ours, theirs, arrays in (
+            (la.solve, solve, (a, b)),
+            (la.inv, inverse, (a,)),
+            (la.cholesky, cholesky, (a,)),
+        ):
+            mine = best(loop_of(fg.compile(ours, *arrays).njit, *arrays), count)
+            other = best(loop_of(theirs, *arrays), count)
+            cells.append(f"{mine:,.0f} ({other / mine:.2f})")
+        print(f"| {n} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
