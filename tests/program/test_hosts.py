@@ -12,7 +12,8 @@ from flatgrad.tensor import Tensor, late, node_of, wrap
 from support.programs import graph_of
 
 MATRIX = np.array([[3.0, 0.5, -0.2], [0.1, 2.0, 0.7], [-0.4, 0.3, 1.5]])
-SPD = MATRIX @ MATRIX.T
+# More rows than those for which linear algebra is loops.
+LARGE = np.cos(np.arange(10_000.0)).reshape(100, 100) + 50 * np.eye(100)
 
 FUNCTIONS = {
     "inv": lambda x: fg.linalg.inv(x * 2).exp().sum(),
@@ -57,12 +58,12 @@ def test_a_program_alternates():
         y = fg.linalg.inv(x * 2)
         return y.exp() + y, y
 
-    program = Compiled(graph_of(function, SPD))
+    program = Compiled(graph_of(function, LARGE))
     kinds = ["host" if type(step) is Host else "loops" for step, _, _ in program.steps]
     assert kinds == ["loops", "host", "loops"]
-    inverse = np.linalg.inv(SPD * 2)
+    inverse = np.linalg.inv(LARGE * 2)
     for _ in range(2):  # the second call finds nothing of the first
-        total, y = program([SPD])
+        total, y = program([LARGE])
         np.testing.assert_allclose(total, np.exp(inverse) + inverse, rtol=1e-12)
         np.testing.assert_allclose(y, inverse, rtol=1e-12)
 
@@ -71,10 +72,10 @@ def test_constants_of_a_library_routine_are_kept():
     """A routine may read a constant that no compiled segment makes."""
 
     def function(x: Tensor):
-        return fg.linalg.solve(x, wrap(const(1.0, fg.float64, (3, 2))))
+        return fg.linalg.solve(x, wrap(const(1.0, fg.float64, (100, 2))))
 
-    program = Compiled(graph_of(function, SPD))
+    program = Compiled(graph_of(function, LARGE))
     assert [type(step) for step, _, _ in program.steps] == [Host]
-    for matrix in (SPD, SPD + 1):
+    for matrix in (LARGE, LARGE + 1):
         (found,) = program([matrix])
-        np.testing.assert_allclose(found, np.linalg.solve(matrix, np.ones((3, 2))), rtol=1e-12)
+        np.testing.assert_allclose(found, np.linalg.solve(matrix, np.ones((100, 2))), rtol=1e-12)
