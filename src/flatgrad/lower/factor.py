@@ -18,7 +18,7 @@ from .ir import Axis, Buffer, Expr
 from .nest import Nest, fresh
 from .pull import axes_of, flat_index, index_of
 
-__all__ = ["LIBRARY", "is_small"]
+__all__ = ["FACTORS", "is_small"]
 
 # Matrices of more rows are LAPACK's, whose blocked algorithms are ahead from there on.
 SMALL = 96
@@ -26,7 +26,7 @@ SMALL = 96
 
 def is_small(node: Node) -> bool:
     """Whether a library node has loops here."""
-    return node.op.name in LIBRARY and node.inputs[0].shape[-1] <= SMALL
+    return node.op.name in FACTORS and node.inputs[0].shape[-1] <= SMALL
 
 
 class Variable:
@@ -353,7 +353,7 @@ def cholesky(lowering, pull, node: Node, results: dict) -> list[Nest]:
 
 
 # By the name of the operation: (lowering, pull, node, {None or output: buffer}) -> nests.
-LIBRARY = {
+FACTORS = {
     "solve": solve,
     "inv": inverse,
     "solve_triangular": triangular,

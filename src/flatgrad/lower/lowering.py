@@ -9,10 +9,11 @@ from ..graph.shapes import numel
 from . import fuse, ir, passes
 from .control import CONTROL
 from .decide import decide
-from .factor import LIBRARY, is_small
+from .factor import FACTORS, is_small
 from .index import axes_in
 from .ir import Buffer
 from .nest import NESTS, Nest, pointwise, restart_names
+from .order import ORDERS, is_short
 from .plan import plan
 from .pull import ELEMENT, Pull, read
 
@@ -26,7 +27,7 @@ def has_loops(node: Node) -> bool:
     if node.op.kind in CONTROL:
         return all(has_loops(n) for graph in graphs_of(node) for n in graph.order)
     if node.op.kind == "library":
-        return is_small(node)
+        return is_small(node) or is_short(node)
     return node.op.kind in _KINDS
 
 
@@ -117,11 +118,11 @@ class Lowering:
         return nests
 
     def _library(self, pull: Pull, node: Node, written: dict, picks) -> list[Nest]:
-        """The nests of linear algebra: its one result, or those that somebody picks, are filled."""
+        """The nests of a routine: its one result, or those that somebody picks, are filled."""
         results: dict = {}
         for n, place in [(p, p.attrs[0]) for p in picks] if node.op.outputs > 1 else [(node, None)]:
             results[place] = written.get(n) or self.buffer(n.dtype, n.shape)
-        made = LIBRARY[node.op.name](self, pull, node, results) if results else []
+        made = (FACTORS | ORDERS)[node.op.name](self, pull, node, results) if results else []
         for n, place in [(p, p.attrs[0]) for p in picks] if node.op.outputs > 1 else [(node, None)]:
             pull.stored[n] = results[place]
         return made
