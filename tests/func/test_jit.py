@@ -515,3 +515,18 @@ def test_no_grad_inside_a_loop_that_captures_something():
     want = [g.item() for g in fg.autograd.grad(unrolled(x), (x, w))]
     for function in (looped, fg.jit(looped)):
         assert [g.item() for g in fg.autograd.grad(function(x), (x, w))] == want
+
+
+def test_arguments_by_name_are_the_same_signature():
+    @fg.jit
+    def f(x, y=2.0, *, z=1.0):
+        return x * y + z
+
+    a = np.ones(3)
+    for made in (f(a, 3.0), f(x=a, y=3.0), f(a, y=3.0), f(y=3.0, x=a)):
+        np.testing.assert_array_equal(made.numpy(), [4.0, 4.0, 4.0])
+    assert len(f.explain().signatures) == 1
+    f(x=a, z=2.0, y=3.0)
+    assert len(f.explain().signatures) == 2
+    with pytest.raises(TypeError, match="multiple values"):
+        f(a, x=a)

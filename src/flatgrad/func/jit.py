@@ -169,6 +169,7 @@ class JitFunction:
         self.__name__ = getattr(f, "__name__", type(f).__name__)
         self._label = self.__name__ if self.__name__.isidentifier() else "function"
         self._parameters = _parameters(f)
+        self._by_name = tuple(_leading_names(self._parameters))
         self._static = _static_names(self._label, f, static_argnums, static_argnames)
         self._donate = _numbers("donate_argnums", donate_argnums)
         self._owns_out = "out" in self._parameters
@@ -185,6 +186,8 @@ class JitFunction:
         static: tuple = ()
         if self._static:
             args, kwargs, static = self._apart(args, kwargs)
+        elif kwargs:
+            args = self._in_place(args, kwargs)
         leaves, spec = flatten(args) if not kwargs else flatten((args, kwargs))
         key: list = [spec, static, dtypes._default]
         values: list = []  # nodes of tensors, and everything else as it came
@@ -310,6 +313,15 @@ class JitFunction:
                 bind(t, Node(DONATED, (), (where,), old.shape, old.dtype))
 
     # -- a new signature --------------------------------------------------------------------------
+
+    def _in_place(self, args: tuple, kwargs: dict) -> tuple:
+        """`args` and those that follow by name, taken out of `kwargs`: ``f(x=1)`` is ``f(1)``."""
+        found = list(args)
+        for name in self._by_name[len(args) :]:
+            if name not in kwargs:
+                break
+            found.append(kwargs.pop(name))
+        return tuple(found)
 
     def _apart(self, args: tuple, kwargs: dict):
         """(the arguments to trace, by position and keyword; the static ones)."""
@@ -460,6 +472,14 @@ def _parameters(f: Callable) -> dict:
         return dict(inspect.signature(f).parameters)
     except (TypeError, ValueError):
         return {}
+
+
+def _leading_names(parameters: dict):
+    """Names of the positional parameters; those that cannot be given by name are None."""
+    for p in parameters.values():
+        if p.kind not in _POSITIONAL:
+            return
+        yield p.name if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD else None
 
 
 def _numbers(what: str, numbers) -> tuple[int, ...]:
