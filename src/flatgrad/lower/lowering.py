@@ -10,6 +10,7 @@ from . import fuse, ir, passes
 from .control import CONTROL
 from .decide import decide
 from .factor import FACTORS, is_small
+from .factor_qr import QR, is_small_qr
 from .index import axes_in
 from .ir import Buffer
 from .nest import NESTS, Nest, pointwise, restart_names
@@ -27,7 +28,7 @@ def has_loops(node: Node) -> bool:
     if node.op.kind in CONTROL:
         return all(has_loops(n) for graph in graphs_of(node) for n in graph.order)
     if node.op.kind == "library":
-        return is_small(node) or is_short(node)
+        return is_small(node) or is_small_qr(node) or is_short(node)
     return node.op.kind in _KINDS
 
 
@@ -122,7 +123,7 @@ class Lowering:
         results: dict = {}
         for n, place in [(p, p.attrs[0]) for p in picks] if node.op.outputs > 1 else [(node, None)]:
             results[place] = written.get(n) or self.buffer(n.dtype, n.shape)
-        made = (FACTORS | ORDERS)[node.op.name](self, pull, node, results) if results else []
+        made = (FACTORS | QR | ORDERS)[node.op.name](self, pull, node, results) if results else []
         for n, place in [(p, p.attrs[0]) for p in picks] if node.op.outputs > 1 else [(node, None)]:
             pull.stored[n] = results[place]
         return made
