@@ -88,3 +88,36 @@ def test_in_scan_vmap_and_numba(rng):
     v = fg.compile(fg.vmap(lambda x: fg.linalg.qr(x)[1]), xs)
     _ = v.njit
     np.testing.assert_allclose(v(xs), qs[1], rtol=0, atol=1e-13)
+
+
+def test_in_branches_and_while_loops(rng):
+    a = rng.normal(size=(3, 3))
+
+    def f(x):
+        turned = fg.while_loop(
+            lambda s: s[0] < 4,
+            lambda s: (s[0] + 1, fg.linalg.qr(s[1])[1].mT + x),
+            (fg.tensor(0), x),
+        )[1]
+        return fg.cond(x.sum() > 1e9, lambda y: y, lambda y: fg.linalg.qr(y)[1], turned)
+
+    want = a
+    for _ in range(4):
+        want = np.linalg.qr(want)[1].T + a
+    g = fg.compile(f, a)
+    _ = g.njit
+    np.testing.assert_allclose(g(a), np.linalg.qr(want)[1], rtol=0, atol=1e-12)
+
+
+def test_several_threads(rng):
+    xs = rng.normal(size=(200, 4, 3))
+    compiled = fg.compile(lambda x: fg.linalg.qr(x)[1], xs[0]).njit
+
+    @numba.njit(parallel=True)
+    def every(xs, out):
+        for i in numba.prange(len(xs)):
+            out[i] = compiled(xs[i])
+
+    out = np.empty((200, 3, 3))
+    every(xs, out)
+    np.testing.assert_allclose(out, np.linalg.qr(xs)[1], rtol=0, atol=1e-13)
