@@ -205,6 +205,54 @@ def test_batched_gradients():
         fg.autograd.grad(x * x, x, fg.tensor(np.eye(2)), is_grads_batched=True)
 
 
+def test_batched_gradients_of_several_tensors_and_their_gradients(rng):
+    w, x, unused = leaf(rng.normal(size=(4, 3))), leaf(rng.normal(size=3)), leaf()
+    y, z = fg.tanh(w @ x), (w * w).sum()
+    seeds = [fg.tensor(rng.normal(size=(5, 4))), fg.tensor(rng.normal(size=5))]
+    options = {"allow_unused": True, "create_graph": True}
+    found = fg.autograd.grad((y, z), (w, x, unused), seeds, is_grads_batched=True, **options)
+    assert found[2] is None
+    one = [
+        fg.autograd.grad((y, z), (w, x), [s[k] for s in seeds], create_graph=True) for k in range(5)
+    ]
+    for k, many in enumerate(found[:2]):
+        each = fg.stack([g[k] for g in one])
+        np.testing.assert_allclose(value(many), value(each), rtol=1e-12)
+        have = fg.autograd.grad((many**2).sum(), (w, x), retain_graph=True)
+        want = fg.autograd.grad((each**2).sum(), (w, x), retain_graph=True)
+        for a, b in zip(have, want, strict=True):
+            np.testing.assert_allclose(value(a), value(b), rtol=1e-10)
+
+
+def test_batched_gradients_through_a_function_that_reads_values():
+    class Double(fg.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return fg.tensor(2 * g.numpy())  # NumPy: one cotangent after the other
+
+    x = leaf()
+    (rows,) = fg.autograd.grad(Double.apply(x), x, fg.tensor(np.eye(3)), is_grads_batched=True)
+    np.testing.assert_allclose(value(rows), 2 * np.eye(3))
+
+
+def test_jacobians_at_once(rng):
+    a = fg.tensor(rng.normal(size=(2, 3)))
+    b = fg.tensor(rng.normal(size=3))
+
+    def f(a, b):
+        return fg.sin(a) * b, (a @ b).sum(), fg.ones(2)
+
+    jacobian = fg.autograd.functional.jacobian
+    for have, want in zip(jacobian(f, (a, b), vectorize=True), jacobian(f, (a, b)), strict=True):
+        for h, w in zip(have, want, strict=True):
+            assert h.shape == w.shape
+            np.testing.assert_allclose(value(h), value(w), rtol=1e-12)
+
+
 def test_grad_mode_does_not_matter_to_grad():
     x = leaf()
     y = (x * x * x).sum()

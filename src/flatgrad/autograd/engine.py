@@ -11,14 +11,17 @@ import warnings
 
 import numpy as np
 
-from ..errors import ArgumentError, GradientError, ShapeError
+from ..errors import ArgumentError, GradientError, ShapeError, TraceError, UnsupportedError
 from ..graph.modes import modes
-from ..graph.node import DIRECT, FREED, LEAF, Node, const
+from ..graph.node import DIRECT, FREED, LEAF, Node, const, placeholder
 from ..graph.shapes import numel
 from ..ops.creation import zeros_of
 from ..ops.declare import cast
 from ..tensor import ALIAS, Tensor, demand, late, make, method, node_of, wrap
+from ..transform.batch import batched, everywhere
+from ..transform.call import call
 from ..transform.pullback import differentiable_order, pullback
+from ..transform.trace import close, intern, quiet
 from .anomaly import Detective
 from .cached import NODE_LIMIT, Survey, cached_pullback
 from .hooks import run_hooks, run_post_hooks
@@ -392,9 +395,20 @@ def _own(t: Tensor) -> Tensor:
 
 
 def _batched(outputs, inputs, given, retain: bool, create: bool):
-    """One differentiation for each cotangent of a batch, stacked."""
-    from ..graph.op import PUBLIC
+    """The gradients for every cotangent of a batch, stacked."""
+    count = _batch_size(outputs, given)
+    wanted = [node_of(t) for t in inputs]
+    if not count:
+        return [wrap(const(0, n.dtype, (0, *n.shape))) for n in wanted]
+    if not modes.anomaly:
+        try:
+            return _at_once(outputs, wanted, given, retain, create, count)
+        except (TraceError, UnsupportedError):
+            pass  # a custom function that asks for values, for example
+    return _one_by_one(outputs, wanted, given, retain, create, count)
 
+
+def _batch_size(outputs, given) -> int | None:
     count = None
     for t, g in zip(outputs, given, strict=True):
         if g is None or not isinstance(g, Tensor) or tuple(g.shape)[1:] != tuple(t.shape):
@@ -411,22 +425,48 @@ def _batched(outputs, inputs, given, retain: bool, create: bool):
                 f"grad: is_grads_batched needs batches of equal size, got {count} and {g.shape[0]}"
             )
         count = g.shape[0]
-    wanted = [node_of(t) for t in inputs]
+    return count
+
+
+def _at_once(outputs, wanted, given, retain: bool, create: bool, count: int):
+    """One differentiation for a cotangent without a value; its graph is batched."""
+    nodes = [node_of(t) for t in outputs]
+    holes = [placeholder(k, n.shape, n.dtype) for k, n in enumerate(nodes)]
+    with quiet(grad=create):
+        roots, seeds = _prepare("grad", outputs, [wrap(n) for n in holes])
+        found = _differentiate(roots, seeds, wanted, retain, create)[1]
+    reached = [k for k, t in enumerate(found) if t is not None]
+    results: list[Tensor | None] = [None] * len(wanted)
+    if not reached:
+        return results
+    graph, captured = close(holes, [node_of(found[k]) for k in reached], "gradients", exact=True)
+    flags = (True,) * len(holes) + (False,) * len(captured)
+    many = batched(intern(graph), flags, count)
+    with set_grad_enabled(create):
+        seeds = [cast(g, n.dtype) for g, n in zip(given, nodes, strict=True)]
+        made = call(many.graph, [*seeds, *[wrap(n) for n in captured], *many.extra])
+        for k, t, flag in zip(reached, made, many.flags, strict=True):
+            results[k] = everywhere(t, flag, count)
+            demand(results[k]._node)
+    return results
+
+
+def _one_by_one(outputs, wanted, given, retain: bool, create: bool, count: int):
+    from ..graph.op import PUBLIC
+
     rows = []
-    for b in range(count or 0):
+    for b in range(count):
         roots, seeds = _prepare("grad", outputs, [g[b] for g in given])
         last = b == count - 1
         rows.append(_differentiate(roots, seeds, wanted, retain or not last, create)[1])
     stack = PUBLIC["stack"].function
     results = []
-    for k, t in enumerate(inputs):
+    for k, n in enumerate(wanted):
         parts = [row[k] for row in rows]
-        if not parts:
-            results.append(wrap(const(0, t.dtype, (0, *t.shape))))
-        elif all(p is None for p in parts):
+        if all(p is None for p in parts):
             results.append(None)
         else:
-            results.append(stack([zeros_of(node_of(t)) if p is None else p for p in parts]))
+            results.append(stack([zeros_of(n) if p is None else p for p in parts]))
     return results
 
 

@@ -342,7 +342,7 @@ def jacobian(
     strict : bool
         Raise where an output does not depend on an input, instead of giving zeros.
     vectorize : bool
-        Accepted for PyTorch's signature: all rows are one program anyway.
+        Record one differentiation of all rows rather than one a row (in reverse mode; not with `strict`).
     strategy : str
         ``"reverse-mode"`` costs a pass an output element, ``"forward-mode"`` one an input element.
 
@@ -375,7 +375,10 @@ def jacobian(
         inputs = _fresh(inputs, create_graph)
         many_out, outputs = _apply(func, inputs, "jacobian")
         _check_outputs("jacobian", outputs, strict)
-        build = _forward_rows if strategy == "forward-mode" else _reverse_rows
+        if strategy == "forward-mode":
+            build = _forward_rows
+        else:
+            build = _rows_at_once if vectorize and not strict else _reverse_rows
         table = build(outputs, inputs, create_graph, strict)
     table = [_plain(many_in, _finish(row, create_graph)) for row in table]
     return _plain(many_out, table)
@@ -401,6 +404,32 @@ def _reverse_rows(outputs, inputs, create_graph: bool, strict: bool):
             [
                 _stacked(column, (*out.shape, *t.shape)) if column else _empty(out, t)
                 for column, t in zip(columns, inputs, strict=True)
+            ]
+        )
+    return table
+
+
+def _rows_at_once(outputs, inputs, create_graph: bool, strict: bool):
+    table = []
+    for out in outputs:
+        size = numel(tuple(out.shape))
+        if not out.requires_grad or not size:
+            table.append([_empty(out, t) for t in inputs])
+            continue
+        units = wrap(leaf(np.eye(size, dtype=out.dtype.np), out.dtype)).reshape(size, *out.shape)
+        found = grad(
+            out,
+            inputs,
+            units,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+            is_grads_batched=True,
+        )
+        table.append(
+            [
+                _empty(out, t) if g is None else g.reshape((*out.shape, *t.shape))
+                for g, t in zip(found, inputs, strict=True)
             ]
         )
     return table
