@@ -16,10 +16,10 @@ from ..graph.node import Graph, placeholder
 from ..ops.linalg import solved
 from ..tensor import Tensor, node_of, wrap
 from ..transform.call import call
-from ..transform.implicit import Jacobian, eliminated, implicit, zeros
+from ..transform.implicit import Jacobian, implicit, zeros
 from ..transform.trace import close, intern, quiet
 from .hosted import Hosted, SciPy
-from .linear import COMPILED, Iterative, User, dense, strategy
+from .linear import Iterative, User, dense, strategy
 from .solving import Problem, descent, gradient_of, newton, picard, solver_graph, vector_of
 from .traced import tensors_of
 from .tree import flatten, map_leaves, unflatten
@@ -396,9 +396,7 @@ def _matrix_solve(name: str, A, b, how, params):
             "convert one with .to()"
         )
     if how is dense:
-        n = shapes[0][0]
-        solve = eliminated if n <= COMPILED else solved
-        return solve(a, right.reshape(n, -1)).reshape(shapes[1])
+        return solved(a, right.reshape(shapes[0][0], -1)).reshape(shapes[1])
     return linear_solve(lambda x, a: a @ x, right, a, solver=_same(how), symmetric=how.symmetric)
 
 

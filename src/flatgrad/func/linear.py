@@ -18,14 +18,11 @@ from ..ops.linalg import solved, swap
 from ..ops.selection import where
 from ..tensor import Tensor, node_of, wrap
 from ..transform.call import call, derived, evaluated_call, trace_pullback, trace_pushforward
-from ..transform.implicit import Jacobian, counting, eliminated, implicit, zeros
+from ..transform.implicit import Jacobian, counting, implicit, zeros
 from ..transform.trace import intern, quiet, trace
 from .control import bounded_loop
 
 __all__ = ["Iterative", "User", "dense", "strategy"]
-
-# Up to so many unknowns a dense system is solved by compiled loops; beyond, by LAPACK.
-COMPILED = 96
 
 
 def strategy(name: str, linear, symmetric: bool = False) -> Callable:
@@ -52,9 +49,7 @@ def dense(jacobian: Jacobian, right: Tensor, transposed: bool) -> Tensor:
     matrix = jacobian.matrix()
     if transposed:
         matrix = swap(matrix)
-    column = right.reshape(jacobian.size, 1)
-    solve = eliminated if jacobian.size <= COMPILED else solved
-    return solve(matrix, column).reshape(jacobian.size)
+    return solved(matrix, right.reshape(jacobian.size, 1)).reshape(jacobian.size)
 
 
 # -- without the matrix ---------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def solve(lowering, pull, node: Node, results: dict) -> list[Nest]:
     b = node.inputs[1]
     columns = b.shape[-1]
     return _solved(
-        lowering, pull, node, copied(pull, b, results[None]), results[None], columns, True
+        lowering, pull, node, copied(pull, b, results[None]), results[None], columns, node.attrs[0]
     )
 
 

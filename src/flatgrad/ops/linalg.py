@@ -289,16 +289,24 @@ SLOGDET = primitive(
 # -- equations ------------------------------------------------------------------------------------
 
 
-def _solve_numpy(a, b):
+def _solve_numpy(a, b, check):
     try:
         return np.linalg.solve(a, b)
     except np.linalg.LinAlgError:
-        _raise_singular("linalg.solve", a)
+        if check:
+            _raise_singular("linalg.solve", a)
+    out = np.full(b.shape, np.nan, b.dtype)
+    for at in np.ndindex(*a.shape[:-2]):
+        try:
+            out[at] = np.linalg.solve(a[at], b[at])
+        except np.linalg.LinAlgError:
+            continue
+    return out
 
 
-def _solve_pullback(g, out, a, b):
+def _solve_pullback(g, out, a, b, check):
     # A X = B: the cotangent of B solves A' Y = G, that of A is -Y X' (Giles 2.3.1).
-    back = solved(swap(a), g)
+    back = solved(swap(a), g, check)
     return (-matmul(back, swap(out)) if a._node.requires_grad else None, back)
 
 
@@ -306,17 +314,17 @@ SOLVE = primitive(
     "solve",
     "library",
     2,
-    (),
-    infer=lambda a, b: (b.shape, b.dtype),
+    ("check",),
+    infer=lambda a, b, check: (b.shape, b.dtype),
     numpy=_solve_numpy,
     pullback=_solve_pullback,
     loop=("solve",),
-    doc="X of A X = B, for matrices of one batch shape.",
+    doc="X of A X = B, for matrices of one batch shape; NaN for singular ones unless they are to raise.",
 )
 
 
-def solved(a: Tensor, b: Tensor) -> Tensor:
-    return record(SOLVE, (a, b))
+def solved(a: Tensor, b: Tensor, check: bool = True) -> Tensor:
+    return record(SOLVE, (a, b), (check,))
 
 
 def _triangular_numpy(a, b, is_upper, unit):

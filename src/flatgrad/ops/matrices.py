@@ -238,7 +238,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     _need_rows("linalg.solve", a, b, left)
     if not left and not vector:
         return swap(solve(swap(a), swap(b)))
-    x = record(SOLVE, _batched("linalg.solve", a, b))
+    x = record(SOLVE, _batched("linalg.solve", a, b), (True,))
     return x.reshape(node_of(x).shape[:-1]) if vector else x
 
 

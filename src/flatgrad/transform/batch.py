@@ -303,7 +303,6 @@ RULES = {
     "index_put": _index_put,
     "gather": _along,
     "scatter": _along,
-    "eliminate": item_by_item,
     "implicit": item_by_item,  # each item's solver ends when it ends
     **dict.fromkeys(("sort", "recurrence", "cummax_index", "cummin_index", "mode_index"), _along),
     **dict.fromkeys(

@@ -10,14 +10,9 @@ compiled parts.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import numpy as np
-
 from ..graph import dtypes
 from ..graph.node import Graph, const, placeholder
 from ..graph.op import Op, register
-from ..ops.contraction import matmul
 from ..ops.declare import cast_node
 from ..ops.joining import cat, stack
 from ..ops.linalg import swap
@@ -26,7 +21,7 @@ from .call import call, derived, trace_pullback, trace_pushforward
 from .loops import run_graph, scan_loop
 from .trace import intern, quiet
 
-__all__ = ["ELIMINATE", "IMPLICIT", "IMPLICIT_HOST", "Jacobian", "eliminated", "implicit"]
+__all__ = ["IMPLICIT", "IMPLICIT_HOST", "Jacobian", "implicit"]
 
 # Up to so many unknowns the columns of a Jacobian are recorded one by one; beyond, by a loop.
 UNROLLED = 6
@@ -195,90 +190,3 @@ def implicit(residual: Graph, solver, start: Tensor, operands, linear, extra=())
     op = IMPLICIT if type(solver) is Graph else IMPLICIT_HOST
     attrs = (solver, residual, linear)
     return make(op, nodes, attrs, *_infer(nodes, *attrs))
-
-
-# -- dense systems as loops -----------------------------------------------------------------------
-
-
-def _solve_numpy(arrays, graph: Graph):
-    a, b = arrays
-    try:
-        return np.linalg.solve(a, b)
-    except np.linalg.LinAlgError:
-        return np.full_like(b, np.nan)
-
-
-def _solve_pullback(g, out, inputs, graph: Graph) -> tuple:
-    # A X = B: the cotangent of B solves A' Y = G, that of A is -Y X' (Giles 2008, 2.3.1).
-    back = eliminated(swap(inputs[0]), g)
-    return (-matmul(back, swap(out)) if inputs[0]._node.requires_grad else None, back)
-
-
-def _solve_pushforward(tangents, out, inputs, graph: Graph):
-    da, db = tangents
-    right = None if da is None else -matmul(da, out)
-    if db is not None:
-        right = db if right is None else right + db
-    return eliminated(inputs[0], right)
-
-
-ELIMINATE = register(
-    Op(
-        "eliminate",
-        "call",
-        -1,
-        ("graph",),
-        infer=lambda nodes, graph: (nodes[1].shape, nodes[1].dtype),
-        numpy=_solve_numpy,
-        pullback=_solve_pullback,
-        pushforward=_solve_pushforward,
-        doc="X of A X = B as compiled loops, by elimination with partial pivoting; NaN if A is singular.",
-    )
-)
-
-
-def eliminated(a: Tensor, b: Tensor) -> Tensor:
-    """``X`` of ``A X = B``, for matrices of shapes (n, n) and (n, m); NaN if `A` is singular."""
-    nodes = (node_of(a), node_of(b))
-    graph = _elimination(*nodes[1].shape, nodes[1].dtype)
-    return make(ELIMINATE, nodes, (graph,), nodes[1].shape, nodes[1].dtype)
-
-
-@lru_cache(maxsize=256)
-def _elimination(n: int, m: int, kind) -> Graph:
-    """Gauss and Jordan's elimination with partial pivoting of the n by n + m matrix (A, B)."""
-    from ..ops.selection import where
-
-    nan = wrap(const(float("nan"), kind))
-
-    def step(whole: Tensor, k: Tensor) -> Tensor:
-        rows = counting(n)
-        column = row_of(whole, 1, k)
-        pivot = where(rows >= k, column.abs(), -1.0).argmax()
-        old, new = row_of(whole, 0, k), row_of(whole, 0, pivot)
-        size = row_of(new, 0, k)
-        new = new / where(size == 0, nan, size)
-        chosen = rows == pivot
-        column = where(chosen, row_of(old, 0, k), column).reshape(n, 1)
-        whole = where(chosen.reshape(n, 1), old, whole)
-        return where((rows == k).reshape(n, 1), new, whole - column * new)
-
-    def solution(a: Tensor, b: Tensor) -> Tensor:
-        body = recorded(step, [((n, n + m), kind), ((), dtypes.int64)])
-        whole = cat([a, b], 1)
-        return scan_loop(body, [whole], [counting(n)], [], n)[0].narrow(1, n, m)
-
-    return recorded(solution, [((n, n), kind), ((n, m), kind)])
-
-
-def recorded(function, like) -> Graph:
-    """``function(*tensors)`` as a graph over inputs of (shape, dtype) each; it may use constants alone."""
-    with quiet():
-        holes = [placeholder(k, *shape_and_dtype) for k, shape_and_dtype in enumerate(like)]
-        result = function(*[wrap(n) for n in holes])
-        return intern(Graph(tuple(holes), (node_of(result),)))
-
-
-def row_of(t: Tensor, dim: int, k: Tensor) -> Tensor:
-    """``t[k]`` along `dim`, for a computed `k`."""
-    return t.index_select(dim, k.reshape(1)).squeeze(dim)
