@@ -8,6 +8,7 @@ machine.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -118,8 +119,9 @@ def compiled_c(function, folder: str, shapes):
     """``run(count)`` of CasADi's generated C, called from a Numba loop; None without a compiler."""
     source, library = Path(folder) / "c.c", Path(folder) / f"{function.name()}.so"
     name = function.name()
-    function.generate(source.name, {"with_header": False})
-    Path(source.name).replace(source)
+    generator = importlib.import_module("casadi").CodeGenerator(source.name)
+    generator.add(function)
+    generator.generate(f"{folder}/")
     try:
         subprocess.run(
             ["gcc", "-O3", "-march=native", "-shared", "-fPIC", "-o", library, source, "-lm"],

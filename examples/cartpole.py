@@ -20,7 +20,6 @@ GRAVITY, CART, POLE, LENGTH = 9.81, 1.0, 0.2, 0.5
 STEP = 0.05  # s
 HORIZON = 30
 FORCE = 12.0  # N, at most
-TRACK = 2.0  # m to each side
 WEIGHTS = np.array([1.0, 3.0, 0.3, 0.3, 0.05])  # of position, angle, velocities, force
 LAST = 5.0  # how much more the last state weighs
 HANGING = np.array([0.0, np.pi, 0.0, 0.0])
@@ -206,8 +205,10 @@ def report(states, applied, spent) -> dict:
 
 def plot(path: str, states, applied, title: str) -> None:
     """The swing as a picture: angle, position and force over time."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("--plot needs matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 

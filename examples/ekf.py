@@ -141,9 +141,11 @@ def main(arguments=None) -> dict:
 
 
 def plot(path: str, states, estimates, covariances) -> None:
-    """The track, the landmarks, and ellipses of two standard deviations."""
-    import matplotlib
-
+    """The track, the landmarks, and ellipses of ten standard deviations (two would be too small to see)."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("--plot needs matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.patches import Ellipse
@@ -153,10 +155,10 @@ def plot(path: str, states, estimates, covariances) -> None:
     axes.plot(*states[part, :2].T, label="true")
     axes.plot(*estimates[part, :2].T, "--", label="estimated")
     axes.plot(*LANDMARKS.T, "k^", label="landmarks")
-    for t in range(0, 400, 20):
+    for t in range(20, 400, 20):
         values, vectors = np.linalg.eigh(covariances[t, :2, :2])
         angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
-        width, height = 4 * np.sqrt(values[::-1])
+        width, height = 20 * np.sqrt(values[::-1])
         axes.add_patch(
             Ellipse(estimates[t, :2], width, height, angle=angle, fill=False, color="C1")
         )

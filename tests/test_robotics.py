@@ -68,7 +68,7 @@ def test_the_filter_is_the_textbooks(load, rng):
 def test_the_filter_is_consistent(load, capsys):
     found = load("ekf").main(["--seed", "5"])
     assert found["rmse"] < 0.3  # better than a single range
-    # 1,800 steps; the means of a consistent filter's chi-squared lie within these bounds.
+    # The means of a consistent filter over 1,800 steps; wider than for independent errors, as these are not.
     assert 4.3 < found["nees"] < 5.8
     assert 5.7 < found["nis"] < 6.4
     assert "Jacobians and all" in capsys.readouterr().out
