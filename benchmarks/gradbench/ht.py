@@ -68,9 +68,8 @@ def rotation(axis, m):
     """The rotation matrix of an axis times an angle."""
     x, y, z = axis[0], axis[1], axis[2]
     square = x * x + y * y + z * z
-    angle = m.sqrt(square)
     small = square < 1e-8
-    safe = m.where(small, m.ones_like(square), angle)
+    safe = m.sqrt(m.where(small, m.ones_like(square), square))  # the root's slope at 0 is infinite
     sine = m.where(small, m.ones_like(square), m.sin(safe) / safe)
     one = m.where(small, 0 * square, (1 - m.cos(safe)) / (safe * safe))
     rows = [

@@ -95,3 +95,18 @@ def test_det_is_the_determinant():
     (a,) = det.inputs(5)
     found = det.determinant(fg.tensor(a), fg.from_numpy, fg.ones(1, dtype=fg.float64))
     np.testing.assert_allclose(found.numpy(), np.linalg.det(a), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ba", "ht"])
+def test_rotations_by_nothing_have_derivatives(name):
+    """At an angle of 0 the axis is undefined; the derivative is not, and it is the limit."""
+    workload = load(name)
+    arrays = workload.inputs(**workload.QUICK)
+    at, near = [a.copy() for a in arrays], [a.copy() for a in arrays]
+    where = (slice(None), slice(3)) if name == "ba" else slice(3)
+    at[0][where], near[0][where] = 0.0, 1e-6
+    for function in workload.FORMULATIONS.values():
+        compiled = fg.compile(function, *arrays)
+        for have, want in zip(leaves(compiled(*at)), leaves(compiled(*near)), strict=True):
+            assert np.isfinite(have).all()
+            np.testing.assert_allclose(have, want, rtol=0, atol=1e-4 * np.abs(want).max())
