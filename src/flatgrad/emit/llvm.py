@@ -176,29 +176,43 @@ class Emitter:
 
     def for_(self, s: ir.For) -> None:
         b = self.b
-        stop = L.Constant(I64, s.axis.extent) if s.stop is None else self.expr(s.stop)
+        if s.stop is None:
+            self.loop(s.axis, s.axis.extent, lambda: self.body(s.body), _hints(s))
+            return
+        stop = self.expr(s.stop)
+        if value_range(s.stop)[0] >= 1:
+            self.loop(s.axis, stop, lambda: self.body(s.body), _hints(s))
+            return
+        some, none = (self.function.append_basic_block(name) for name in ("some", "none"))
+        b.cbranch(b.icmp_signed(">", stop, L.Constant(I64, 0)), some, none)
+        b.position_at_end(some)
+        self.loop(s.axis, stop, lambda: self.body(s.body), _hints(s))
+        b.branch(none)
+        b.position_at_end(none)
+
+    def loop(self, axis: Axis, stop, emit, hints=()) -> None:
+        """``for axis in range(stop)``, which is at least 1; `emit()` emits an iteration."""
+        b = self.b
+        if type(stop) is int:
+            stop = L.Constant(I64, stop)
         loop = self.function.append_basic_block("loop")
         done = self.function.append_basic_block("done")
         before = b.block
-        if s.stop is not None and value_range(s.stop)[0] < 1:
-            b.cbranch(b.icmp_signed(">", stop, L.Constant(I64, 0)), loop, done)
-        else:
-            b.branch(loop)
+        b.branch(loop)
         b.position_at_end(loop)
-        i = b.phi(I64, name=s.axis.name)
+        i = b.phi(I64, name=axis.name)
         i.add_incoming(L.Constant(I64, 0), before)
-        outer = self.values.get(s.axis)
-        self.values[s.axis] = i
-        self.body(s.body)
+        outer = self.values.get(axis)
+        self.values[axis] = i
+        emit()
         following = b.add(i, L.Constant(I64, 1), flags=("nuw", "nsw"))
         i.add_incoming(following, b.block)
         more = b.icmp_unsigned("<", following, stop)
         back = b.cbranch(more, loop, done)
-        hints = _hints(s)
         if hints:
             back.set_metadata("llvm.loop", LoopHint(self.module, *hints))
         b.position_at_end(done)
-        self.values[s.axis] = outer
+        self.values[axis] = outer
 
     def while_(self, s: ir.While) -> None:
         b = self.b
@@ -241,6 +255,11 @@ class Emitter:
         from .blas import gemm_call
 
         gemm_call(self, s)
+
+    def tile(self, s: ir.Tile) -> None:
+        from .tile import Tiler
+
+        Tiler(self, s, type_of(s.dtype)).emit()
 
     # -- expressions --------------------------------------------------------------------------
 
@@ -517,6 +536,7 @@ STATEMENTS = {
     ir.If: Emitter.if_,
     ir.Check: Emitter.check,
     ir.Gemm: Emitter.gemm,
+    ir.Tile: Emitter.tile,
 }
 EXPRESSIONS = {
     "load": Emitter.load,

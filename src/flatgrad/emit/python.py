@@ -106,6 +106,8 @@ class Printer:
             self.line(depth + 1, f"return {s.code}")
         elif isinstance(s, ir.Gemm):
             self.line(depth, self.gemm(s))
+        elif isinstance(s, ir.Tile):
+            self.tile(s, depth)
         else:
             raise AssertionError(type(s))
 
@@ -123,6 +125,30 @@ class Printer:
 
         a, b, c = operand(s.a, s.m, s.k), operand(s.b, s.k, s.n), operand(s.c, s.m, s.n)
         return f"rt.gemm({a}, {b}, {c}, {s.accumulate})"
+
+    def tile(self, s: ir.Tile, depth: int) -> None:
+        """A register tile as plain loops over a small array of accumulators."""
+        cols = lanes_of(s.cols, s.step)
+        self.line(depth, f"tile = np.zeros(({len(s.rows)}, {len(cols)}), np.{s.dtype.name})")
+        for w in s.walks:
+            inner = depth
+            for axis in w.axes:
+                self.line(inner, f"for {self.axis(axis)} in range({axis.extent}):")
+                inner += 1
+            a, b = (f"{x[0].name}[{self.expr(x[1])} + " for x in (w.a, w.b))
+            self.line(inner, f"for r, p in enumerate({w.rows}):")
+            if s.dot:
+                self.line(inner + 1, f"for j, q in enumerate({tuple(v[0][0] for v in w.cols)}):")
+                self.line(inner + 2, f"for u, v in {_pairs(w)}:")
+                self.line(inner + 3, f"tile[r, j] += {a}p + u] * {b}q + v]")
+            else:
+                self.line(inner + 1, f"for j, q in enumerate({lanes_of(w.cols, w.steps[1])}):")
+                self.line(inner + 2, f"tile[r, j] += {a}p] * {b}q]")
+        c, start = s.c
+        self.line(depth, f"for r, p in enumerate({s.rows}):")
+        self.line(depth + 1, f"for j, q in enumerate({cols}):")
+        sign = "+=" if s.accumulate else "="
+        self.line(depth + 2, f"{c.name}[{self.expr(start)} + p + q] {sign} tile[r, j]")
 
     # -- expressions ------------------------------------------------------------------------------
 
@@ -217,6 +243,17 @@ EXPRESSIONS = {
     "fma": Printer.fma,
     "call": Printer.call,
 }
+
+
+def lanes_of(vectors, step: int) -> tuple:
+    """The offset of every lane of `vectors`."""
+    return tuple(offset + k * step for runs in vectors for offset, n in runs for k in range(n))
+
+
+def _pairs(walk: ir.Walk) -> tuple:
+    """The offsets in a and b of every lane of a dot tile's step."""
+    step_a, step_b = walk.steps
+    return tuple((a + k * step_a, b + k * step_b) for a, b, n in walk.lanes for k in range(n))
 
 
 def _memory_name(dtype: DType) -> str:

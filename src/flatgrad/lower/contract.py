@@ -9,11 +9,13 @@ from ..graph.node import Node
 from . import ir
 from .index import axes_in, linear
 from .ir import Axis, Buffer, Expr
-from .nest import Nest, fresh
+from .machine import present
+from .nest import Nest, fresh, substitute
 from .pull import Pull, flat_index, index_of
+from .tile import Dim, Problem, merged, tiled_nest
 
-# Multiply-adds from which a BLAS call beats loops (measured: benchmarks/suite/bench_forward.py).
-BLAS_WORK = 16 * 1024
+# Multiply-adds from which register tiles beat loops that LLVM arranges.
+TILE_WORK = 256
 
 
 def contraction(pull: Pull, node: Node, buffer: Buffer, accumulate: bool = False) -> list[Nest]:
@@ -32,13 +34,46 @@ def contraction(pull: Pull, node: Node, buffer: Buffer, accumulate: bool = False
     inner = [k for k in spec_a if k not in spec_out]
     if x.kind == "load" and y.kind == "load" and node.dtype.is_floating_point:
         work = prod(sizes[k] for k in rows + cols + inner)
-        thin = min(prod(sizes[k] for k in group) for group in (rows, cols)) if rows and cols else 1
-        if work >= BLAS_WORK and thin >= 4:
-            groups = (batch, rows, cols, inner)
-            nest = _gemm(node, buffer, axes, x, y, out, groups, accumulate)
+        sa, sb, so = (_strides(e, axes) for e in (x, y, ir.load(buffer, out)))
+        if work >= TILE_WORK and sa is not None and sb is not None:
+            thin = (
+                min(prod(sizes[k] for k in group) for group in (rows, cols)) if rows and cols else 1
+            )
+            if work >= present().blas_work and thin >= 4:
+                groups = (batch, rows, cols, inner)
+                nest = _gemm(node, buffer, axes, x, y, out, groups, accumulate)
+                if nest is not None:
+                    return [nest]
+            nest = _tiled(
+                node, buffer, axes, (x, y, out), (sa, sb, so), (spec_out, inner), accumulate
+            )
             if nest is not None:
                 return [nest]
     return [_loops(node, buffer, axes, x, y, out, spec_out, inner, accumulate)]
+
+
+def _tiled(node, buffer, axes, elements, strides, labels, accumulate) -> Nest | None:
+    """Register tiles, inside loops over the output's axes that they leave."""
+    x, y, out = elements
+    zero = {ir.var(axis): ir.index(0) for axis in axes.values()}
+
+    def dims(group):
+        return tuple(
+            Dim(axes[k].extent, *(s[k] for s in strides), axis=axes[k])
+            for k in group
+            if axes[k].extent != 1
+        )
+
+    problem = Problem(
+        node.dtype,
+        tuple(merged(dims(labels[0]))),
+        dims(labels[1]),
+        (x.arg, substitute(x.args[0], zero)),
+        (y.arg, substitute(y.args[0], zero)),
+        (buffer, substitute(out, zero)),
+        accumulate,
+    )
+    return tiled_nest(problem, out)
 
 
 def _strides(e: Expr, axes) -> dict | None:
@@ -83,7 +118,6 @@ def _gemm(node, buffer, axes, x, y, out, groups, accumulate) -> Nest | None:
         return None
     loops = [axes[label] for label in batch]
     zero = {ir.var(axes[label]): ir.index(0) for label in (*rows, *cols, *inner)}
-    from .nest import substitute
 
     def operand(load, row, column):
         return load.arg, substitute(load.args[0], zero), row, column

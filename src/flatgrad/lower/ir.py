@@ -5,7 +5,7 @@ once. Index arithmetic is int64; ``Expr`` has Python's operators, so index maps 
 are written as formulas. Types are exact: there is no implicit conversion (``promote`` of an operator's
 number to the other side's dtype is the only convenience).
 
-Statements: ``Let Set For While If Store Accum AccumStore Gemm Check``. Printers are tables over these
+Statements: ``Let Set For While If Store Accum AccumStore Gemm Tile Check``. Printers are tables over these
 classes and decide nothing.
 """
 
@@ -347,6 +347,84 @@ class Gemm:
     b: tuple
     c: tuple
     accumulate: bool = False
+
+
+@dataclass(slots=True)
+class Walk:
+    """One walk over the summed elements of a ``Tile``: its loops, and where they read.
+
+    a, b : (buffer, index of the first element); rows : offsets in a, one a row of the tile;
+    cols : vectors in b, each a tuple of runs (offset, lanes); steps : between the lanes of a run, in
+    (a, b). `lanes`, of a dot tile: the runs (offset in a, offset in b, lanes) that one step takes, and
+    each of `cols` is ((offset, 1),). ``wide``: b may be read to the end of the last vector.
+    """
+
+    axes: tuple
+    a: tuple
+    b: tuple
+    rows: tuple
+    cols: tuple
+    steps: tuple
+    lanes: tuple = ()
+    wide: bool = False
+
+
+@dataclass(slots=True)
+class Tile:
+    """``c[row, col] (+)= sum of a[row] * b[col]`` over `walks`, with its accumulators in registers.
+
+    c : (buffer, index of the first element); rows : offsets in c, one a row; cols : vectors, each a tuple of
+    runs (offset, lanes), `step` apart. A dot tile multiplies vectors of a and b and sums their lanes.
+    Sums may be reassociated, as in ``Accum``.
+    """
+
+    dtype: DType
+    walks: tuple
+    c: tuple
+    rows: tuple
+    cols: tuple
+    step: int = 1
+    dot: bool = False
+    accumulate: bool = False
+
+    def reads(self):
+        """(buffer, index) of what it reads, as expressions that take every value."""
+        for w in self.walks:
+            spans = _span(w.rows), _span([o for v in w.cols for o, _ in v])
+            if self.dot:
+                ends = [(p + (n - 1) * w.steps[0], q + (n - 1) * w.steps[1]) for p, q, n in w.lanes]
+                reach = max(p for p, _ in ends), max(q for _, q in ends)
+            else:
+                last = max(o + (n - 1) * w.steps[1] for v in w.cols for o, n in v)
+                reach = 0, last - max(o for v in w.cols for o, _ in v)
+            for (buffer, at), span, more in zip((w.a, w.b), spans, reach, strict=True):
+                yield buffer, at + var(Axis(span + more, "t"))
+
+    def written(self) -> tuple:
+        """(buffer, index) of what it writes."""
+        last = max(o + (n - 1) * self.step for v in self.cols for o, n in v)
+        return self.c[0], self.c[1] + var(Axis(max(self.rows) + last + 1, "t"))
+
+    def with_places(self, change) -> Tile:
+        """A copy whose (buffer, index) pairs went through `change`."""
+        walks = tuple(
+            Walk(w.axes, change(*w.a), change(*w.b), w.rows, w.cols, w.steps, w.lanes, w.wide)
+            for w in self.walks
+        )
+        return Tile(
+            self.dtype,
+            walks,
+            change(*self.c),
+            self.rows,
+            self.cols,
+            self.step,
+            self.dot,
+            self.accumulate,
+        )
+
+
+def _span(offsets) -> int:
+    return max(offsets) + 1
 
 
 @dataclass(slots=True)

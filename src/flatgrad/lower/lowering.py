@@ -13,6 +13,7 @@ from .factor import FACTORS, is_small
 from .factor_qr import QR, is_small_qr
 from .index import axes_in
 from .ir import Buffer
+from .machine import Machine, lowering_for
 from .nest import NESTS, Nest, pointwise, restart_names
 from .order import ORDERS, is_short
 from .plan import plan
@@ -40,8 +41,8 @@ def graphs_of(node: Node) -> list[Graph]:
     return [g for g in found if type(g) is Graph]
 
 
-def lower(graph: Graph, dump=None) -> ir.Program:
-    """The loop program that computes ``graph.outputs`` from ``graph.inputs``.
+def lower(graph: Graph, dump=None, machine: Machine | None = None) -> ir.Program:
+    """The loop program that computes ``graph.outputs`` from ``graph.inputs``, for a machine's registers.
 
     Raises
     ------
@@ -50,6 +51,7 @@ def lower(graph: Graph, dump=None) -> ir.Program:
     """
     ir.forget()
     restart_names()
+    lowering_for(machine)
     for node in graph.order:
         if not has_loops(node):
             raise CompileError(

@@ -68,6 +68,8 @@ def expressions(statement) -> list[Expr]:
         return [] if s.stop is None else [s.stop]
     if isinstance(s, ir.Gemm):
         return [x[1] for x in (s.a, s.b, s.c)]
+    if isinstance(s, ir.Tile):
+        return [s.c[1], *[x[1] for w in s.walks for x in (w.a, w.b)]]
     return []
 
 
@@ -97,6 +99,8 @@ def reads_of(statement) -> list[tuple[Buffer, Expr]]:
             for (buffer, offset, rs, cs), rows, cols in ((s.a, s.m, s.k), (s.b, s.k, s.n)):
                 at = offset + ir.var(Axis(rows, "r")) * rs + ir.var(Axis(cols, "c")) * cs
                 found[(buffer, at)] = None
+        elif isinstance(s, ir.Tile):
+            found.update(dict.fromkeys(s.reads()))
         exprs = expressions(s)
         while exprs:
             e = exprs.pop()
@@ -398,6 +402,8 @@ def substitute_statement(s, mapping: dict, memo: dict | None = None):
     if isinstance(s, ir.Gemm):
         a, b, c = ((x[0], sub(x[1]), *x[2:]) for x in (s.a, s.b, s.c))
         return ir.Gemm(s.dtype, s.m, s.n, s.k, a, b, c, s.accumulate)
+    if isinstance(s, ir.Tile):
+        return s.with_places(lambda buffer, at: (buffer, sub(at)))
     raise AssertionError(type(s))
 
 

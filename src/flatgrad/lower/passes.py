@@ -28,7 +28,7 @@ def walk(body, path=()):
 def forward(body: list) -> list:
     """A read of what the same iteration stored becomes the variable that was stored."""
     accumulated = {s.buffer for s, _ in walk(body) if isinstance(s, ir.AccumStore)}
-    accumulated |= {s.c[0] for s, _ in walk(body) if isinstance(s, ir.Gemm)}
+    accumulated |= {s.c[0] for s, _ in walk(body) if isinstance(s, (ir.Gemm, ir.Tile))}
     rewritten = Counter(
         s.buffer for s, _ in walk(body) if isinstance(s, ir.Store)
     )  # several stores: parts of a cat, or a base and what is written over it
@@ -117,7 +117,7 @@ def _drop(body, read, used) -> list:
         if isinstance(s, (ir.Store, ir.AccumStore)):
             if s.buffer.role == "arena" and s.buffer not in read:
                 continue
-        elif isinstance(s, ir.Gemm):
+        elif isinstance(s, (ir.Gemm, ir.Tile)):
             if s.c[0].role == "arena" and s.c[0] not in read:
                 continue
         elif isinstance(s, (ir.Let, ir.Set, ir.Accum)) and s.name not in used:
@@ -141,6 +141,8 @@ def accesses(body):
             buffer, offset, rs, cs = s.c
             at = offset + ir.var(Axis(s.m, "r")) * rs + ir.var(Axis(s.n, "c")) * cs
             yield buffer, at, path
+        elif isinstance(s, ir.Tile):
+            yield *s.written(), path
 
 
 def shrink(body: list) -> list:
@@ -216,6 +218,8 @@ def _rebuffer(body, replaced) -> list:
                     buffer, offset = index(buffer, offset)
                 ops.append((buffer, offset, rs, cs))
             return ir.Gemm(s.dtype, s.m, s.n, s.k, *ops, s.accumulate)
+        if isinstance(s, ir.Tile):
+            return s.with_places(lambda b, at: index(b, at) if b in replaced else (b, at))
         if isinstance(s, (ir.Store, ir.AccumStore)):
             buffer, at = s.buffer, expr(s.at)
             if buffer in replaced:
@@ -254,7 +258,7 @@ def _merged(loop: ir.For) -> ir.For | None:
     inner = loop.body[0]
     if loop.stop is not None or inner.stop is not None:
         return None
-    if any(isinstance(s, (*ir.COMPOUND, ir.Gemm, ir.AccumStore)) for s in inner.body):
+    if any(isinstance(s, (*ir.COMPOUND, ir.Gemm, ir.Tile, ir.AccumStore)) for s in inner.body):
         return None
     n = inner.axis.extent
     axis = Axis(loop.axis.extent * n, loop.axis.name)
@@ -305,7 +309,7 @@ def share(body: list) -> list:
             named = {e: v for e, v in named.items() if not _mentions(e, changed)}
         elif isinstance(s, (ir.Store, ir.AccumStore)):
             named = {e: v for e, v in named.items() if not _reads(e, s.buffer)}
-        elif isinstance(s, ir.Gemm):
+        elif isinstance(s, (ir.Gemm, ir.Tile)):
             named = {e: v for e, v in named.items() if not _reads(e, s.c[0])}
     return out
 

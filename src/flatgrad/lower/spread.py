@@ -88,7 +88,7 @@ def _walk(body):
 def _independent(loop: ir.For) -> bool:
     """Whether the rows may be run in stages: none needs what another one has written, but to accumulate."""
     every = list(_walk(loop.body))
-    if any(isinstance(s, (ir.If, ir.While, ir.Gemm, ir.Check)) for s in every):
+    if any(isinstance(s, (ir.If, ir.While, ir.Gemm, ir.Tile, ir.Check)) for s in every):
         return False
     if not _begins_anew(every):
         return False

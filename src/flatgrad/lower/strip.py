@@ -32,7 +32,7 @@ def strip(body: list) -> list:
 def _worth_it(loop: ir.For) -> bool:
     if loop.axis.extent < LONG or loop.stop is not None or loop.serial:
         return False
-    if any(isinstance(s, (*ir.COMPOUND, ir.Gemm, ir.AccumStore)) for s in loop.body):
+    if any(isinstance(s, (*ir.COMPOUND, ir.Gemm, ir.Tile, ir.AccumStore)) for s in loop.body):
         return False
     return _calls(loop.body) > CALLS
 

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from ..emit.host import host
 from ..errors import CompileError
 from ..graph.node import CONST, PROJ, Graph, Node, placeholder
 from ..graph.op import Op
@@ -42,7 +43,7 @@ class Segment:
     """One flat compiled function with its arena."""
 
     def __init__(self, graph: Graph):
-        self.loops = lower(graph)
+        self.loops = lower(graph, machine=host())
         self.source = _readable(self.loops)
         self.arenas: list = []
         self.function = None

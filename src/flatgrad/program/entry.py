@@ -13,6 +13,7 @@ import weakref
 
 import numpy as np
 
+from ..emit.host import host
 from ..errors import UnsupportedError
 from ..graph.node import CONST, Graph, Node, placeholder
 from ..graph.op import op_named
@@ -146,7 +147,7 @@ class Entry:
         self._lock = threading.RLock()
         self._made: dict = {}
         with _compiling:
-            self.loops = lower(graph)
+            self.loops = lower(graph, machine=host())
             self.source = _readable(self.loops)
 
     @property

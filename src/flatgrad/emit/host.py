@@ -1,0 +1,34 @@
+"""The machine that Numba compiles for: its vector registers, read from LLVM's list of features."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ..lower.machine import BASELINE, Machine
+
+
+@lru_cache(maxsize=1)
+def host() -> Machine:
+    """The machine of Numba's target: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say."""
+    from llvmlite import binding
+    from numba import config
+
+    triple = binding.get_process_triple()
+    if config.CPU_FEATURES is not None:
+        features = {f[1:]: f[0] == "+" for f in config.CPU_FEATURES.split(",") if f}
+    elif config.CPU_NAME not in (None, "", "host"):
+        features = {}
+    else:
+        features = dict(binding.get_host_cpu_features())
+    return machine_of(triple, features)
+
+
+def machine_of(triple: str, features: dict) -> Machine:
+    """The vector registers of a target, by LLVM's names of its features."""
+    if triple.startswith(("aarch64", "arm64")):
+        return Machine(16, 32)
+    if features.get("avx512f"):
+        return Machine(64, 32, 2**30)
+    if features.get("avx"):
+        return Machine(32, 16)
+    return BASELINE

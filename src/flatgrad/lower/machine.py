@@ -1,0 +1,39 @@
+"""What lowering knows of the processor: how many lanes a vector register has, and how many there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`vector` bytes in a register, `registers` of them.
+
+    blas_work : multiply-adds from which a BLAS call beats register tiles, which read their operands where
+    they lie: with 512-bit registers, when a matrix has outgrown the second-level cache
+    (measured: benchmarks/kernels.py); elsewhere we leave large ones to BLAS sooner.
+    """
+
+    vector: int = 16
+    registers: int = 16
+    blas_work: int = 2**22
+
+    def lanes(self, dtype) -> int:
+        return max(self.vector // dtype.itemsize, 1)
+
+
+# What programs are lowered for when nobody says: the least that every processor of today has.
+BASELINE = Machine()
+
+_present = BASELINE
+
+
+def present() -> Machine:
+    """The machine that the program being lowered is for."""
+    return _present
+
+
+def lowering_for(machine: Machine | None) -> None:
+    """Say, at the start of a lowering, which machine it is for."""
+    global _present
+    _present = machine or BASELINE
