@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import native
 import numpy as np
 
 import flatgrad as fg
@@ -101,6 +102,14 @@ def reference(cameras, points, weights, seen, features) -> tuple:
         moved[k] += 1e-30j
         blocks[:, :, k] = residual(moved, features.T, m).imag.T / 1e-30
     return matrix(blocks, cameras, points, weights, seen, np.concatenate, np.arange)
+
+
+def c_derivative(arrays, library):
+    cameras, points, weights, seen, features = arrays
+    n, m, p = len(cameras), len(points), len(weights)
+    results = np.empty(31 * p), np.empty(31 * p, np.int64)
+    call = native.bind(library.ba, cameras, points, weights, seen, features, n, m, p, *results)
+    return [native.returning(call, results)]
 
 
 def torch_derivative(arrays):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import native
 import numpy as np
 
 import flatgrad as fg
@@ -53,6 +54,18 @@ FORMULATIONS = {"array": derivative}
 
 def reference(a) -> np.ndarray:
     return np.linalg.det(a) * np.linalg.inv(a).T
+
+
+def c_derivative(arrays, library):
+    """By expansion, as the benchmark means it, and minor by minor."""
+    (a,) = arrays
+    n = len(a)
+    work, gradient = np.empty(2 * 2**n), np.empty((n, n))
+    calls = (
+        native.bind(library.det, a, n, gradient),
+        native.bind(library.det_sets, a, n, work, gradient),
+    )
+    return [native.returning(call, gradient) for call in calls]
 
 
 def torch_derivative(arrays):

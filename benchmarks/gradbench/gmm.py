@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import native
 import numpy as np
 
 import flatgrad as fg
@@ -109,6 +110,12 @@ def reference(alpha, mu, q, lower, x) -> tuple:
         g_q[c] = w.sum() + np.diag(g_triangle) * np.exp(q[c]) - GAMMA**2 * np.exp(2 * q[c]) + M
         g_l[c] = g_triangle[rows, columns] - GAMMA**2 * lower[c]
     return g_alpha, g_mu, g_q, g_l
+
+
+def c_derivative(arrays, library):
+    (k, d), n = arrays[1].shape, len(arrays[-1])
+    work, results = np.empty(k * (1 + 4 * d)), tuple(np.empty_like(a) for a in arrays[:4])
+    return [native.returning(native.bind(library.gmm, *arrays, k, d, n, work, *results), results)]
 
 
 def torch_derivative(arrays):

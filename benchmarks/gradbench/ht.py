@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import native
 import numpy as np
 
 import flatgrad as fg
@@ -48,12 +49,13 @@ def inputs(vertices: int, c: int) -> tuple:
     rng = np.random.default_rng(1)
     theta = 0.3 * rng.standard_normal(26)
     turns = np.stack([np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(BONES)])
+    turns = turns.copy("C")
     shifts = 0.4 * rng.standard_normal((BONES, 3))
     whole, at = [turns[0]], [shifts[0]]
     for bone in range(1, BONES):
         whole.append(whole[parent(bone)] @ turns[bone])
         at.append(whole[parent(bone)] @ shifts[bone] + at[parent(bone)])
-    back = np.stack([w.T for w in whole])
+    back = np.stack([w.T for w in whole]).copy("C")
     origin = np.stack([-w.T @ t for w, t in zip(whole, at, strict=True)])
     skin = rng.standard_normal((vertices, 3))
     weights = np.zeros((vertices, BONES))
@@ -163,6 +165,18 @@ def reference(theta, u, *rest) -> np.ndarray:
         step[k] = 1e-30j
         found.append(residuals(theta + step[2:], u + step[:2], *rest, m, True).imag / 1e-30)
     return np.stack(found, 1)
+
+
+def c_derivative(arrays, library):
+    """With all vertices moved, and only those that are looked at."""
+    theta, u, _, corners, *hand = arrays
+    vertices, c = len(hand[-1]), len(corners)
+    fields, jacobian = np.empty((vertices, 63)), np.empty((3 * c, 28))
+    steps = []
+    for work in (fields, None):
+        call = native.bind(library.ht, theta, u, corners, *hand, c, vertices, work, jacobian)
+        steps.append(native.returning(call, jacobian))
+    return steps
 
 
 def torch_derivative(arrays):

@@ -6,6 +6,7 @@ one, for all points at once; its derivative needs nothing that was computed on t
 
 from __future__ import annotations
 
+import native
 import numpy as np
 
 import flatgrad as fg
@@ -46,6 +47,17 @@ FORMULATIONS = {"horner": by_horner, "array": by_powers}
 def reference(x, t, s) -> np.ndarray:
     powers = np.vander(t, len(x), increasing=True)
     return powers.T @ (powers @ x - s)
+
+
+def c_derivative(arrays, library):
+    """With powers computed twice, and kept."""
+    n, m = len(arrays[1]), len(arrays[0])
+    gradient, powers = np.empty(m), np.empty(m)
+    calls = (
+        native.bind(library.llsq, *arrays, n, m, gradient),
+        native.bind(library.llsq_kept, *arrays, n, m, powers, gradient),
+    )
+    return [native.returning(call, gradient) for call in calls]
 
 
 def torch_derivative(arrays):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import native
 import numpy as np
 
 import flatgrad as fg
@@ -116,6 +117,15 @@ def reference(main, extra, hidden, cell, sequence) -> tuple:
         g_extra[0] += g_x * sequence[t]
     g_main = np.stack([g_weights, g_biases], 1).reshape(main.shape)
     return g_main, g_extra
+
+
+def c_derivative(arrays, library):
+    main, extra, _, _, sequence = arrays
+    layers, (c, b) = len(main) // 2, sequence.shape
+    tape, work = np.empty((c - 1) * (8 * layers + 2) * b), np.empty((4 * layers + 1) * b)
+    results = np.empty_like(main), np.empty_like(extra)
+    call = native.bind(library.lstm, *arrays, layers, b, c, tape, work, *results)
+    return [native.returning(call, results)]
 
 
 def torch_derivative(arrays):

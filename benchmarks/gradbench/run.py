@@ -1,19 +1,23 @@
-"""GradBench's workloads in flatgrad, beside PyTorch and JAX, on one thread.
+"""GradBench's workloads in flatgrad, beside hand-written C, PyTorch and JAX, on one thread.
 
     python benchmarks/gradbench/run.py                  everything, as a Markdown table
     python benchmarks/gradbench/run.py --only gmm,lstm  these workloads
     python benchmarks/gradbench/run.py --quick          small sizes: does it run?
-    python benchmarks/gradbench/run.py --no-peers       flatgrad's formulations alone
+    python benchmarks/gradbench/run.py --peers c        beside C alone; `--peers none`: flatgrad alone
+    python benchmarks/gradbench/run.py --json FILE      the same figures for other programs
 
 Every result must equal the workload's reference before it is timed. A figure is the least of many
-runs, in microseconds; a library with several formulations is given its fastest. Ratios are a peer's time
-over flatgrad's: above 1, flatgrad is ahead.
+runs, in microseconds; all columns of a row take turns, and a library with several formulations is given its
+fastest. Ratios are another column's time over flatgrad's: above 1, flatgrad is ahead. The last
+rows are geometric means of the ratios: of each workload's sizes, then of the workloads.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
+import math
 import os
 import platform
 import sys
@@ -30,6 +34,7 @@ if hasattr(os, "sched_setaffinity"):
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import native  # noqa: E402
 import numpy as np  # noqa: E402
 
 import flatgrad as fg  # noqa: E402
@@ -37,9 +42,14 @@ import flatgrad as fg  # noqa: E402
 NAMES = (
     "hello", "gmm", "ba", "lstm", "ht", "kmeans", "llsq", "lse", "ode", "det", "particle", "saddle",
 )  # fmt: skip
-PEERS = ("torch", "jax")
+PEERS = {
+    "c": "C",
+    "c-fast": "C -ffast-math",
+    "torch": "PyTorch",
+    "jax": "JAX",
+}
 TOLERANCE = 1e-8
-SECONDS = 1.0
+ROUNDS = 5
 
 
 def leaves(result) -> list[np.ndarray]:
@@ -59,101 +69,172 @@ def check(name: str, result, wanted) -> None:
         np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE * scale, err_msg=name)
 
 
-def least(step, seconds: float) -> float:
-    """Least microseconds of a run, over `seconds` or three runs, whichever is longer."""
-    found, end = [], time.perf_counter() + seconds
-    while len(found) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        step()
-        found.append(time.perf_counter() - start)
-        if found[0] > 3 * max(seconds, 0.1):
-            break
-    return 1e6 * min(found)
-
-
 def ours(workload, arrays) -> dict:
-    """Bound functions of every formulation, by name."""
+    """Bound functions of every formulation, by name; and the same that fill arrays given with ``out=``,
+    as the C does."""
     programs = {}
     for name, function in workload.FORMULATIONS.items():
         bound = fg.compile(function, *arrays)
-        programs[name] = lambda bound=bound: bound(*arrays)
+        programs["flatgrad", name] = lambda bound=bound: bound(*arrays)
+        results = bound(*arrays)
+        if not isinstance(results, float):
+            programs["flatgrad, out=", name] = lambda b=bound, r=results: b(*arrays, out=r)
     return programs
 
 
-def peers(workload, arrays, library: str) -> dict:
-    """A peer's formulations; none where it cannot express the workload, or is not installed."""
+def in_c(workload, arrays, flags) -> list:
+    """The hand-written C's formulations."""
+    library = native.load(Path(workload.__file__).stem, flags)
+    return workload.c_derivative(arrays, library)
+
+
+def in_library(workload, arrays, library: str) -> list:
+    """A peer's formulations; none where it cannot express the workload."""
     make = getattr(workload, f"{library}_derivative", None)
-    try:
-        importlib.import_module(library)
-    except ImportError:
-        return {}
     made = None if make is None else make([a.copy() for a in arrays])
-    if made is None:
-        return {}
-    steps = made if isinstance(made, list) else [made]
+    steps = made if isinstance(made, list) else [made] if made else []
     if library == "jax":
         import jax
 
-        steps = [lambda s=s: jax.block_until_ready(s()) for s in steps]
-    return {f"{library} {k}": s for k, s in enumerate(steps)}
+        return [lambda s=s: jax.block_until_ready(s()) for s in steps]
+    return steps
 
 
-def fastest(programs: dict, wanted, seconds: float) -> tuple[str, float]:
-    """(name, microseconds) of the fastest program, after all were checked."""
-    for name, step in programs.items():
-        check(name, step(), wanted)
-    times = {name: least(step, seconds) for name, step in programs.items()}
-    best = min(times, key=times.get)
-    return best, times[best]
+def all_programs(workload, arrays, peers) -> dict:
+    """``{(column, formulation): function}`` of flatgrad and of the peers."""
+    programs = ours(workload, arrays)
+    for peer in peers:
+        if peer in ("c", "c-fast"):
+            steps = in_c(workload, arrays, native.FLAGS if peer == "c" else native.FAST_FLAGS)
+        else:
+            steps = in_library(workload, arrays, peer)
+        programs |= {(peer, str(k)): step for k, step in enumerate(steps)}
+    return programs
 
 
-def rows(name: str, quick: bool, libraries, seconds: float):
-    """A row of the table for each size."""
+def least(programs: dict, seconds: float) -> dict:
+    """Least microseconds of a run of each program; they take turns, `seconds` each in all."""
+    found = dict.fromkeys(programs, math.inf)
+    for turn in range(ROUNDS):
+        for key, step in programs.items():
+            if turn and 1e-6 * found[key] > seconds:
+                continue  # one run is long enough
+            end = time.perf_counter() + seconds / ROUNDS
+            while True:
+                start = time.perf_counter()
+                step()
+                now = time.perf_counter()
+                found[key] = min(found[key], 1e6 * (now - start))
+                if now > end:
+                    break
+    return found
+
+
+def measured(name: str, label: str, size: dict, peers, seconds: float) -> dict:
+    """One row: the fastest formulation of each column."""
     workload = importlib.import_module(name)
-    sizes = {"quick": workload.QUICK} if quick else workload.SIZES
-    for label, size in sizes.items():
-        arrays = workload.inputs(**size)
-        wanted = leaves(workload.reference(*arrays))
-        formulation, mine = fastest(ours(workload, arrays), wanted, seconds)
-        cells = [name, label, formulation, f"{mine:,.1f}"]
-        for library in libraries:
-            programs = peers(workload, arrays, library)
-            if not programs:
-                cells.append("-")
-                continue
-            _, other = fastest(programs, wanted, seconds)
-            cells.append(f"{other:,.1f} ({other / mine:,.2f})")
-        yield cells
+    arrays = workload.inputs(**size)
+    wanted = leaves(workload.reference(*arrays))
+    programs = all_programs(workload, arrays, peers)
+    for key, step in programs.items():
+        check(f"{name}, {label}, {key}", step(), wanted)
+    times, formulations = {}, {}
+    for (column, formulation), spent in least(programs, seconds).items():
+        if spent < times.get(column, math.inf):
+            times[column], formulations[column] = spent, formulation
+    return {"workload": name, "size": label, "formulation": formulations["flatgrad"], "us": times}
+
+
+def ratio(row: dict, peer: str) -> float | None:
+    """A peer's time over flatgrad's; C fills given arrays, so it is compared with ``out=``."""
+    times = row["us"]
+    own = times.get("flatgrad, out=") if peer in ("c", "c-fast") else None
+    return times[peer] / (own or times["flatgrad"]) if peer in times else None
+
+
+def mean(values) -> float | None:
+    """Geometric mean of what is known."""
+    logs = [math.log(v) for v in values if v is not None]
+    return math.exp(sum(logs) / len(logs)) if logs else None
+
+
+def means(rows: list[dict], peer: str) -> dict:
+    """The mean ratio of each workload, and of all of them as ``"all"``."""
+    names = dict.fromkeys(row["workload"] for row in rows)
+    found = {n: mean(ratio(row, peer) for row in rows if row["workload"] == n) for n in names}
+    return found | {"all": mean(found.values())}
+
+
+def cell(row: dict, column: str) -> str:
+    if column not in row["us"]:
+        return "-"
+    text = f"{row['us'][column]:,.1f}"
+    return text if column not in PEERS else f"{text} ({ratio(row, column):,.2f})"
+
+
+def table(rows: list[dict], peers) -> str:
+    """The rows, then the geometric means, as Markdown."""
+    columns = ["flatgrad", "flatgrad, out=", *peers]
+    heads = ["workload", "size", "formulation", "flatgrad, µs", "with out=, µs"]
+    heads += [f"{PEERS[p]}, µs (ratio)" for p in peers]
+    lines = [heads, ["---"] * len(heads)]
+    for row in rows:
+        begin = [row["workload"], row["size"], row["formulation"]]
+        lines.append(begin + [cell(row, c) for c in columns])
+    found = {p: means(rows, p) for p in peers}
+    for name in [*dict.fromkeys(row["workload"] for row in rows), "all"] if peers else ():
+        ratios = [found[p][name] for p in peers]
+        cells = ["-" if r is None else f"{r:,.2f}" for r in ratios]
+        lines.append([f"**{name}**", "geometric mean", "", "", "", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def available(peers) -> list[str]:
+    """Those of the peers that are installed, made ready; the others are named on standard error."""
+    found = []
+    for peer in peers:
+        try:
+            prepare(peer)
+        except (ImportError, FileNotFoundError) as missing:
+            print(f"without {PEERS[peer]}: {missing}", file=sys.stderr)
+        else:
+            found.append(peer)
+    return found
+
+
+def prepare(peer: str) -> None:
+    """Double precision and one thread."""
+    if peer in ("c", "c-fast"):
+        if native.compiler() is None:
+            raise FileNotFoundError("gcc was not found")
+    elif peer == "torch":
+        importlib.import_module("torch").set_num_threads(1)
+    else:
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(NAMES), help="names, separated by commas")
     parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--no-peers", action="store_true", help="flatgrad alone")
+    parser.add_argument("--peers", default=",".join(PEERS), help="c,c-fast,torch,jax or none")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of timing, for each program")
+    parser.add_argument("--json", type=Path, help="a file that gets the figures")
     options = parser.parse_args()
-    libraries = () if options.no_peers else PEERS
-    for library in libraries:
-        prepare(library)
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}\n")
-    heads = ["workload", "size", "formulation", "flatgrad, µs"]
-    heads += [f"{library}, µs (ratio)" for library in libraries]
-    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    peers = available([] if options.peers == "none" else options.peers.split(","))
+    seconds = min(options.seconds, 0.05) if options.quick else options.seconds
+    rows = []
     for name in options.only.split(","):
-        for cells in rows(name, options.quick, libraries, 0.05 if options.quick else SECONDS):
-            print(f"| {' | '.join(cells)} |", flush=True)
-
-
-def prepare(library: str) -> None:
-    """Double precision and one thread."""
-    try:
-        module = importlib.import_module(library)
-    except ImportError:
-        return
-    if library == "torch":
-        module.set_num_threads(1)
-    else:
-        module.config.update("jax_enable_x64", True)
+        workload = importlib.import_module(name)
+        sizes = {"quick": workload.QUICK} if options.quick else workload.SIZES
+        for label, size in sizes.items():
+            rows.append(measured(name, label, size, peers, seconds))
+            print(f"{name}, {label}", file=sys.stderr)
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}\n")
+    print(table(rows, peers))
+    if options.json:
+        found = {p: means(rows, p) for p in peers}
+        options.json.write_text(json.dumps({"rows": rows, "means": found}, indent=1))
 
 
 if __name__ == "__main__":
