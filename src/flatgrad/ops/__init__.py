@@ -4,6 +4,7 @@ from ..graph.op import PUBLIC, REGISTRY
 from . import (
     along,
     contraction,
+    convolution,
     counting,
     creation,
     decompositions,
@@ -35,6 +36,7 @@ __all__ = [
     "REGISTRY",
     "along",
     "contraction",
+    "convolution",
     "counting",
     "creation",
     "decompositions",

@@ -14,6 +14,7 @@ from __future__ import annotations
 from ..errors import UnsupportedError
 from ..graph.node import CONST, PROJ, Graph, Node, placeholder
 from ..graph.op import Op, op_named
+from ..ops.convolution import OPERANDS, ROLES
 from ..ops.creation import iota
 from ..ops.movement import permute, reshape
 from ..ops.views import movedim
@@ -161,6 +162,33 @@ def _contraction(node, values, flags, size):
     return record(node.op, values, (*specs, (item, *spec_out)))
 
 
+def _window(node, values, flags, size):
+    """The items become part of a dimension that the batched operands and the result share alone."""
+    target = node.attrs[0]
+    roles = [ROLES[r] for r in OPERANDS[target]]
+    if all(flags):
+        letter = "G"
+    else:
+        (other,) = [role for role, flag in zip(roles, flags, strict=True) if not flag]
+        (letter,) = {"N", "O", "C"} - set(other)
+    merged = [
+        _merged(t, role.index(letter)) if flag else t
+        for t, role, flag in zip(values, roles, flags, strict=True)
+    ]
+    made = record(node.op, tuple(merged), node.attrs)
+    at = ROLES[target].index(letter)
+    shape = node.shape
+    return to_front(reshape(made, (*shape[:at], size, *shape[at:])), at)
+
+
+def _merged(t: Tensor, dim: int) -> Tensor:
+    """`t`, whose items are in front, with the items and its own dimension `dim` as one."""
+    shape = shape_of(t)
+    own = shape[1:]
+    whole = (*own[:dim], shape[0] * own[dim], *own[dim + 1 :])
+    return reshape(movedim(t, 0, dim) if dim else t, whole)
+
+
 def _along(node, values, flags, size):
     """Operations whose attribute ``dim`` is a dimension of operands of one shape."""
     attrs = tuple(
@@ -291,6 +319,7 @@ RULES = {
     "view_scatter": _view_scatter,
     "reduction": _reduction,
     "contraction": _contraction,
+    "window": _window,
     "scan": _along,
     "cat": _along,
     "pad": _pad,

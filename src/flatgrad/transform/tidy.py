@@ -18,7 +18,10 @@ from .trace import intern, rebuild
 __all__ = ["tidy"]
 
 # Kinds that are worth computing once outside a loop and keeping in memory meanwhile.
-DEAR = ("reduction", "contraction", "library", "scan", "cat", "scatter", "loop", "while", "branch")
+DEAR = (
+    *("reduction", "contraction", "window", "library", "scan", "cat", "scatter"),
+    *("loop", "while", "branch"),
+)
 
 
 def tidy(graph: Graph) -> Graph:
