@@ -9,8 +9,8 @@
 - "image": ``(y, w) -> x``, the sum over o and k (a transposed convolution);
 - "filter": ``(x, y) -> w``, the sum over n and p.
 
-The derivative of each by either operand is another of the three. There is no padding: zeros around an image are
-the movement ``pad``. An image may be larger than its windows reach; what they don't reach meets no product.
+The derivative of each by either operand is another of the three. There is no padding: zeros around an image
+are ``pad``. An image may be larger than its windows reach; what they don't reach meets no product.
 """
 
 from __future__ import annotations

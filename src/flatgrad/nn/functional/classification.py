@@ -1,289 +1,26 @@
-"""The functions behind the layers and losses: composites of operations, under PyTorch's names."""
+"""Losses of classes: scores against indices of classes, or against their probabilities."""
 
 from __future__ import annotations
 
-import math
-import warnings
 import weakref
 from functools import lru_cache
 
-import numpy as np
+from ...array.construct import arange
+from ...errors import ArgumentError, DTypeError, IndexingError, ShapeError
+from ...graph import dtypes
+from ...graph.node import INPUT, SHARED, pending
+from ...ops.along import index_select
+from ...ops.declare import cast
+from ...ops.logic import eq, ne
+from ...ops.movement import reshape
+from ...ops.selection import where
+from ...ops.statistics import log_softmax, logsumexp
+from ...ops.views import unsqueeze
+from ...tensor import Tensor, late, node_of
+from ..once import as_one
+from .losses import check_pair, reduced
 
-from ..array.construct import arange, make_leaf
-from ..array.random import source_of
-from ..errors import ArgumentError, DTypeError, IndexingError, ShapeError
-from ..graph import dtypes
-from ..graph.node import INPUT, SHARED, pending
-from ..ops.along import index_select
-from ..ops.contraction import CONTRACT, same_dtype
-from ..ops.declare import cast
-from ..ops.logic import eq, ne
-from ..ops.movement import reshape
-from ..ops.selection import relu, where
-from ..ops.statistics import log_softmax, logsumexp, softmax, softmin
-from ..ops.transcendental import erf, log, log1p, sigmoid, softplus, tanh
-from ..ops.views import unsqueeze
-from ..tensor import Tensor, late, make, node_of
-from .once import as_one
-
-__all__ = [
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "cross_entropy",
-    "dropout",
-    "gelu",
-    "huber_loss",
-    "l1_loss",
-    "linear",
-    "log_softmax",
-    "mse_loss",
-    "nll_loss",
-    "relu",
-    "sigmoid",
-    "smooth_l1_loss",
-    "softmax",
-    "softmin",
-    "softplus",
-    "tanh",
-]
-
-
-# -- layers ---------------------------------------------------------------------------------------
-
-
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``input @ weight.T + bias``.
-
-    Parameters
-    ----------
-    input : Tensor, shape (*B, in_features)
-    weight : Tensor, shape (out_features, in_features) or (in_features,)
-    bias : Tensor, shape (out_features,), optional
-
-    Returns
-    -------
-    Tensor, shape (*B, out_features)
-
-    Raises
-    ------
-    ShapeError, DTypeError
-        If the features or the dtypes differ.
-    """
-    x, w = node_of(input), node_of(weight)
-    have, features = x.shape, w.shape
-    if not have or have[-1] != features[-1]:
-        raise ShapeError(
-            f"linear: the input's last dimension must be {features[-1]} (weight has shape "
-            f"{features}), got an input of shape {have}"
-        )
-    if x.dtype is not w.dtype:
-        same_dtype("linear", input, weight)
-    rank = len(have)
-    result = make(
-        CONTRACT, (x, w), _LINEAR[len(features) == 1, rank], have[:-1] + features[:-1], x.dtype
-    )
-    return result if bias is None else result + bias
-
-
-def _linear_specs(vector: bool, rank: int) -> tuple:
-    rows = tuple(range(rank))
-    out = () if vector else (rank,)
-    return rows, (*out, rank - 1), rows[:-1] + out
-
-
-# CONTRACT's attributes of ``linear``: (is the weight a vector, rank of the input) -> specs.
-_LINEAR = {(v, r): _linear_specs(v, r) for v in (False, True) for r in range(1, 33)}
-
-
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """``x Phi(x)``, Phi the normal distribution function; or its tanh approximation.
-
-    Source: Hendrycks and Gimpel 2016.
-
-    Raises
-    ------
-    ArgumentError
-        If `approximate` is neither "none" nor "tanh".
-    """
-    if approximate == "none":
-        return 0.5 * input * (1 + erf(input * math.sqrt(0.5)))
-    if approximate != "tanh":
-        raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
-    return 0.5 * input * (1 + tanh(inner))
-
-
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator=None) -> Tensor:
-    """Zero each element with probability `p` and divide the others by ``1 - p``.
-
-    The mask is drawn at the call, from `generator` or the default one. Without `training` the input
-    is returned.
-
-    Raises
-    ------
-    ArgumentError
-        If `p` is not in [0, 1].
-    """
-    if not 0 <= p <= 1:
-        raise ArgumentError(f"dropout: probability has to be between 0 and 1, but got {p}")
-    if not training or p == 0:
-        return input
-    kind = input.dtype.np
-    if p == 1:
-        mask = np.zeros(tuple(input.shape), kind)
-    else:
-        keep = source_of(generator).random(tuple(input.shape), dtype=np.float32) >= p
-        mask = keep * kind.type(1 / (1 - p))
-    return input * make_leaf("dropout", mask)
-
-
-# -- losses ---------------------------------------------------------------------------------------
-
-
-def _reduced(name: str, loss: Tensor, reduction: str) -> Tensor:
-    if reduction == "mean":
-        return loss.mean()
-    if reduction == "sum":
-        return loss.sum()
-    if reduction == "none":
-        return loss
-    raise ArgumentError(f"{name}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-
-
-def _check_pair(name: str, input: Tensor, target: Tensor) -> None:
-    for role, value in (("input", input), ("target", target)):
-        if not isinstance(value, Tensor):
-            raise ArgumentError(
-                f"{name}: {role} must be a Tensor, got {type(value).__name__}; "
-                "convert it with flatgrad.tensor"
-            )
-
-
-def _check_same(name: str, input: Tensor, target: Tensor) -> None:
-    _check_pair(name, input, target)
-    if input.shape != target.shape:
-        warnings.warn(
-            f"{name}: using a target size ({target.shape}) that is different to the input size "
-            f"({input.shape}). This will likely lead to incorrect results due to broadcasting. "
-            "Please ensure they have the same size.",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """``(input - target)**2``, its mean or sum.
-
-    Parameters
-    ----------
-    input, target : Tensor, shape (*S)
-    reduction : "none", "mean" or "sum"
-
-    Returns
-    -------
-    Tensor, shape () or (*S)
-
-    Raises
-    ------
-    ArgumentError
-        For another reduction.
-    """
-    _check_same("mse_loss", input, target)
-    difference = input - target
-    return _reduced("mse_loss", difference * difference, reduction)
-
-
-def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """``|input - target|``, its mean or sum. Gradient at equality: 0."""
-    _check_same("l1_loss", input, target)
-    return _reduced("l1_loss", (input - target).abs(), reduction)
-
-
-def huber_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
-) -> Tensor:
-    """``d**2 / 2`` where ``|d| < delta``, else ``delta (|d| - delta / 2)``; d = input - target."""
-    if not delta > 0:
-        raise ArgumentError(f"huber_loss: delta must be positive, got {delta}")
-    _check_same("huber_loss", input, target)
-    size = (input - target).abs()
-    loss = where(size < delta, 0.5 * size * size, delta * (size - 0.5 * delta))
-    return _reduced("huber_loss", loss, reduction)
-
-
-def smooth_l1_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
-) -> Tensor:
-    """``d**2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``; d = input - target."""
-    if beta < 0:
-        raise ArgumentError(f"smooth_l1_loss: beta must not be negative, got {beta}")
-    _check_same("smooth_l1_loss", input, target)
-    if beta == 0:
-        return l1_loss(input, target, reduction)
-    size = (input - target).abs()
-    loss = where(size < beta, (0.5 / beta) * size * size, size - 0.5 * beta)
-    return _reduced("smooth_l1_loss", loss, reduction)
-
-
-def binary_cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
-) -> Tensor:
-    """``-(target log(input) + (1 - target) log(1 - input))`` of probabilities.
-
-    Logarithms are clamped at -100, as PyTorch's; the gradient is 0 where they are.
-
-    Raises
-    ------
-    ShapeError
-        If the shapes differ.
-    """
-    _check_pair("binary_cross_entropy", input, target)
-    if input.shape != target.shape:
-        raise ShapeError(
-            f"binary_cross_entropy: using a target size ({target.shape}) that is different to the "
-            f"input size ({input.shape}); the two must be equal"
-        )
-    loss = (target - 1) * log1p(-input).clamp(min=-100) - target * log(input).clamp(min=-100)
-    return _reduced("binary_cross_entropy", loss if weight is None else loss * weight, reduction)
-
-
-def binary_cross_entropy_with_logits(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    reduction: str = "mean",
-    pos_weight: Tensor | None = None,
-) -> Tensor:
-    """:func:`binary_cross_entropy` of ``sigmoid(input)``, accurate for all inputs.
-
-    Parameters
-    ----------
-    input, target : Tensor, shape (*S)
-    weight : Tensor, optional
-        Factors of the losses.
-    pos_weight : Tensor, optional
-        Factors of the positive examples.
-
-    Raises
-    ------
-    ShapeError
-        If the shapes differ.
-    """
-    _check_pair("binary_cross_entropy_with_logits", input, target)
-    if input.shape != target.shape:
-        raise ShapeError(
-            f"binary_cross_entropy_with_logits: target size ({target.shape}) must be the same as "
-            f"input size ({input.shape})"
-        )
-    tail = softplus(-input)
-    if pos_weight is not None:
-        tail = ((pos_weight - 1) * target + 1) * tail
-    loss = (1 - target) * input + tail
-    name = "binary_cross_entropy_with_logits"
-    return _reduced(name, loss if weight is None else loss * weight, reduction)
-
-
-# -- classification -------------------------------------------------------------------------------
+__all__ = ["cross_entropy", "nll_loss"]
 
 
 def _class_dim(input: Tensor) -> int:
@@ -384,7 +121,7 @@ def _weighted_mean(losses, counts, reduction: str) -> Tensor:
     """Reduce losses that are 0 where ignored; the mean divides by the sum of `counts`."""
     if reduction == "mean" and counts is not None:
         return losses.sum() / counts.sum()
-    return _reduced("loss", losses, reduction)
+    return reduced("loss", losses, reduction)
 
 
 def _class_losses(per_class, target, weight, kind, which, reduction, also=None):
@@ -444,7 +181,7 @@ def nll_loss(
     ShapeError, IndexingError, DTypeError
         For shapes that do not fit, classes out of range, a target that is not integer.
     """
-    _check_pair("nll_loss", input, target)
+    check_pair("nll_loss", input, target)
     if target.dtype.category != dtypes.INTEGER:
         raise DTypeError(
             f"nll_loss: integer classes are required, got a target of {target.dtype!r}; "
@@ -501,7 +238,7 @@ def cross_entropy(
     >>> fg.nn.functional.cross_entropy(fg.zeros(2, 4), fg.tensor([0, 3]))
     tensor(1.3863)
     """
-    _check_pair("cross_entropy", input, target)
+    check_pair("cross_entropy", input, target)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(
             f"cross_entropy: label_smoothing must be between 0.0 and 1.0, got {label_smoothing}"
@@ -557,4 +294,4 @@ def _probability_loss(input, target, weight, reduction, label_smoothing) -> Tens
     losses = -terms.sum(dim)
     if reduction == "mean":
         return losses.sum() / max(1, losses.shape.numel())
-    return _reduced("cross_entropy", losses, reduction)
+    return reduced("cross_entropy", losses, reduction)
