@@ -12,7 +12,7 @@ from .ir import Axis, Buffer, Expr
 from .machine import present
 from .nest import Nest, fresh, substitute
 from .pull import Pull, flat_index, index_of
-from .tile import Dim, Problem, merged, tiled_nest
+from .tile import Dim, Problem, tiled_nest
 
 # Multiply-adds from which register tiles beat loops that LLVM arranges.
 TILE_WORK = 256
@@ -44,36 +44,33 @@ def contraction(pull: Pull, node: Node, buffer: Buffer, accumulate: bool = False
                 nest = _gemm(node, buffer, axes, x, y, out, groups, accumulate)
                 if nest is not None:
                     return [nest]
-            nest = _tiled(
-                node, buffer, axes, (x, y, out), (sa, sb, so), (spec_out, inner), accumulate
-            )
-            if nest is not None:
-                return [nest]
+            strides = (sa, sb, so)
+            return [_tiled(node, buffer, axes, (x, y, out), strides, (spec_out, inner), accumulate)]
     return [_loops(node, buffer, axes, x, y, out, spec_out, inner, accumulate)]
 
 
-def _tiled(node, buffer, axes, elements, strides, labels, accumulate) -> Nest | None:
+def _tiled(node, buffer, axes, elements, strides, labels, accumulate) -> Nest:
     """Register tiles, inside loops over the output's axes that they leave."""
     x, y, out = elements
     zero = {ir.var(axis): ir.index(0) for axis in axes.values()}
+    batch = [k for k in labels[0] if strides[0][k] and strides[1][k]]
 
     def dims(group):
         return tuple(
-            Dim(axes[k].extent, *(s[k] for s in strides), axis=axes[k])
+            Dim(axes[k].extent, *(s[k] for s in strides), axis=axes[k] if k in batch else None)
             for k in group
-            if axes[k].extent != 1
         )
 
     problem = Problem(
         node.dtype,
-        tuple(merged(dims(labels[0]))),
+        dims(labels[0]),
         dims(labels[1]),
         (x.arg, substitute(x.args[0], zero)),
         (y.arg, substitute(y.args[0], zero)),
         (buffer, substitute(out, zero)),
         accumulate,
     )
-    return tiled_nest(problem, out)
+    return tiled_nest(problem)
 
 
 def _strides(e: Expr, axes) -> dict | None:

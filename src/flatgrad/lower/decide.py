@@ -29,6 +29,8 @@ def decide(order: list[Node], outputs: set[Node]) -> set[Node]:
             continue
         if element_rule(node) is None:
             stored.add(node)
+        if node.op.kind == "window":  # zeros around an image are written once, not asked for
+            stored.update(s for s in node.inputs if s.op.kind == "pad")
         for s in node.inputs:
             readers.setdefault(s, set()).add(node)
     cost: dict[Node, int] = {}
@@ -84,6 +86,7 @@ def _needs_memory(reader: Node) -> bool:
     """Whether `reader` wants `node` in memory: it reads elements several times, or by address."""
     return reader.op.kind in (
         "contraction",
+        "window",
         "library",
         "gather",
         "loop",

@@ -341,6 +341,18 @@ def contraction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     return lower_contraction(pull, node, buffer)
 
 
+def window(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
+    from .window import window as lower_window
+
+    return lower_window(pull, node, buffer)
+
+
+def pad(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
+    from .window import pad as lower_pad
+
+    return lower_pad(pull, node, buffer)
+
+
 def scatter(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     from .indexed import scatter as lower_scatter
 
@@ -414,6 +426,8 @@ NESTS = {
     "slice_scatter": written_view,
     "view_scatter": written_view,
     "contraction": contraction,
+    "window": window,
+    "pad": pad,
     "scatter": scatter,
     "fence": fence,
 }

@@ -78,10 +78,16 @@ def merged(dims) -> list[Dim]:
         for outer in dims:
             for inner in dims:
                 n = inner.extent
-                if outer is not inner and (outer.a, outer.b, outer.c) == (
-                    inner.a * n,
-                    inner.b * n,
-                    inner.c * n,
+                own = outer.axis or inner.axis  # a loop that others may join stays
+                if (
+                    outer is not inner
+                    and not own
+                    and (outer.a, outer.b, outer.c)
+                    == (
+                        inner.a * n,
+                        inner.b * n,
+                        inner.c * n,
+                    )
                 ):
                     new = Dim(outer.extent * n, inner.a, inner.b, inner.c)
                     dims = [d for d in dims if d is not outer and d is not inner] + [new]
@@ -92,32 +98,46 @@ def merged(dims) -> list[Dim]:
     return dims
 
 
-def tiled_nest(problem: Problem, store_at: Expr | None = None) -> Nest | None:
-    """The nest of a problem, or None if no axis of it runs along memory.
-
-    The loops that tiles leave around them are the nest's own, so that others may join them.
-    """
+def tiled_nest(problem: Problem) -> Nest:
+    """The nest of a problem; the loops that tiles leave around them are its own, so others may join them."""
+    if any(d.extent == 0 for d in (*problem.out, *problem.inner)):
+        return _zeros(problem)
     machine = present()
     choice = best(problem, machine)
-    if choice is None:
-        return None
     tiling = Tiling(choice, machine)
-    around = tiling.around()
-    axes = [d.axis or Axis(d.extent, "o") for d in around]
     a, b, c = choice.problem.a, choice.problem.b, choice.problem.c
-    for axis, d in zip(axes, around, strict=True):
+    store_at, axes = c[1], []
+    for d in choice.problem.out:
+        axis = d.axis or Axis(d.extent, "o")
+        store_at = store_at + ir.var(axis) * d.c
+        if tiling.takes(d):
+            continue
+        axes.append(axis)
         at = ir.var(axis)
         a, b, c = _shift(a, at * d.a), _shift(b, at * d.b), _shift(c, at * d.c)
     tiling.p = replace(choice.problem, a=a, b=b, c=c)
     return Nest(c[0], axes, len(axes), tiling.statements(), store_at=store_at)
 
 
+def _zeros(problem: Problem) -> Nest:
+    """Sums of nothing (or no sums at all)."""
+    axes = [Axis(d.extent, "o") for d in problem.out]
+    buffer, at = problem.c
+    for axis, d in zip(axes, problem.out, strict=True):
+        at = at + ir.var(axis) * d.c
+    nothing = [] if problem.accumulate else [ir.Store(buffer, at, ir.const(0, problem.dtype))]
+    return Nest(buffer, axes, len(axes), nothing, store_at=at)
+
+
 # -- choosing -------------------------------------------------------------------------------------
 
 
-def best(problem: Problem, machine: Machine) -> Choice | None:
-    """The cheapest way to tile, or None if no axis runs along memory."""
-    problem = replace(problem, inner=tuple(merged(problem.inner)))
+def best(problem: Problem, machine: Machine) -> Choice:
+    """The cheapest way to tile."""
+    out, inner = tuple(merged(problem.out)), tuple(merged(problem.inner))
+    if not any(d.c and bool(d.a) != bool(d.b) for d in out):
+        out += (Dim(1, 0, 1, 1),)  # a single number, or a batch of them: a vector of one lane
+    problem = replace(problem, out=out, inner=inner)
     found = None
     for p in (problem, problem.swapped()):
         for choice in (*_outer_choices(p, machine), *_dot_choices(p, machine)):
@@ -129,7 +149,7 @@ def best(problem: Problem, machine: Machine) -> Choice | None:
 def _outer_choices(p: Problem, machine: Machine):
     lanes = machine.lanes(p.dtype)
     for v in p.out:
-        if v.a or v.b not in (1, 2) or v.c == 0:
+        if v.a or v.b <= 0 or v.c == 0:
             continue
         rows = [d for d in p.out if d.b == 0 and d.a] or [None]
         cols = [d for d in p.out if d is not v and d.a == 0 and d.b] + [None]
@@ -192,13 +212,18 @@ def _outer_cost(p: Problem, lanes, v: Dim, row, m, col, n, k) -> float:
             for _, length, count_v in _blocks(v.extent, along):
                 vectors, pieces = _layout_cost(length, cols, lanes)
                 fma = rows * vectors
-                load = pieces * (2 if v.b == 2 else 1) + rows
+                load = pieces * _far(v.b, lanes) + rows
                 step = max(fma, 0.5 * load + 0.25 * fma, 4) + 0.5
                 lanes_out = length * cols * rows
                 store = rows * pieces if v.c == 1 else 2 * lanes_out
                 total += count_r * count_c * count_v * (depth * step + 2 * store + 12)
                 variants += 1
     return around * total + 150 * variants
+
+
+def _far(stride: int, lanes: int) -> float:
+    """Loads for a vector whose lanes lie `stride` apart: one, two that are shuffled, or one a lane."""
+    return {1: 1.0, 2: 2.5}.get(stride, 1.5 * lanes)
 
 
 def _layout_cost(length: int, cols: int, lanes: int) -> tuple[int, float]:
@@ -214,7 +239,7 @@ def _layout_cost(length: int, cols: int, lanes: int) -> tuple[int, float]:
 def _dot_choices(p: Problem, machine: Machine):
     lanes = machine.lanes(p.dtype)
     for v in p.inner:
-        if v.a not in (1, 2) or v.b not in (1, 2):
+        if v.a <= 0 or v.b <= 0:
             continue
         rows = [d for d in p.out if d.b == 0 and d.a] or [None]
         cols = [d for d in p.out if d.a == 0 and d.b] or [None]
@@ -237,7 +262,8 @@ def _dot_cost(p: Problem, lanes, v: Dim, row, m, col, n) -> float:
         for _, cols, count_c in _blocks(col.extent, n) if col else [(0, 1, 1)]:
             work = 0.0
             for count, pieces in steps:
-                load = (rows * v.a + cols * v.b) * (pieces + (0.7 * pieces if pieces > 1 else 0))
+                load = rows * _far(v.a, lanes) + cols * _far(v.b, lanes)
+                load *= pieces * (1.7 if pieces > 1 else 1)
                 work += count * (max(rows * cols, 0.5 * load + 0.25 * rows * cols, 4) + 0.5)
             total += count_r * count_c * (work + rows * cols * 5 + 12)
             variants += 1
@@ -294,11 +320,10 @@ class Tiling:
         self.p = choice.problem
         self.lanes = machine.lanes(self.p.dtype)
 
-    def around(self) -> list[Dim]:
-        """The output axes that are left to loop over."""
+    def takes(self, dim: Dim) -> bool:
+        """Whether tiles walk an output axis; a loop around them walks the others."""
         ch = self.choice
-        used = {id(d) for d in (ch.row, ch.col, None if ch.dot else ch.vector) if d is not None}
-        return [d for d in self.p.out if id(d) not in used]
+        return any(dim is d for d in (ch.row, ch.col, None if ch.dot else ch.vector))
 
     def statements(self) -> list:
         ch = self.choice
