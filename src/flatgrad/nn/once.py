@@ -17,6 +17,11 @@ _GRAPH_LIMIT = 256
 
 
 def as_one(name: str, options, function, tensors: list[Tensor]) -> Tensor:
+    """Record the tensor ``function(*tensors)``, traced once for its shapes and `options`, as one call."""
+    return as_several(name, options, lambda *ts: (function(*ts),), tensors)[0]
+
+
+def as_several(name: str, options, function, tensors: list[Tensor]) -> tuple[Tensor, ...]:
     """Record ``function(*tensors)``, traced once for its shapes and `options`, as one call.
 
     Parameters
@@ -26,16 +31,16 @@ def as_one(name: str, options, function, tensors: list[Tensor]) -> Tensor:
     options : hashable
         What else the traced graph depends on.
     function : callable
-        Takes tensors, returns a tensor. It is called only to trace.
+        Takes tensors, returns a tuple of tensors. It is called only to trace.
     tensors : list of Tensor
     """
     nodes = [node_of(t) for t in tensors]
     key = (name, options, *[(n.shape, n.dtype) for n in nodes])
     found = _GRAPHS.get(key)
     if found is None:
-        graph, captured = trace(lambda *ts: (function(*ts),), nodes, name=name)
+        graph, captured = trace(function, nodes, name=name)
         found = _GRAPHS[key] = graph, [wrap(n) for n in captured]
         if len(_GRAPHS) > _GRAPH_LIMIT:
             _GRAPHS.popitem(last=False)
     graph, captured = found
-    return call(graph, [*tensors, *captured])[0]
+    return call(graph, [*tensors, *captured])
