@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
+import flatgrad.nn  # its functions are in the registry, too, that many tests go through
 from flatgrad.graph.modes import modes
 from support.deadline import time_is_up
 

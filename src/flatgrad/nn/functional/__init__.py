@@ -1,12 +1,14 @@
 """The functions behind the layers and losses, under PyTorch's names: one file a family."""
 
-from . import activation, classification, dense, dropping, losses
+from ...ops.joining import pad
+from . import activation, classification, convolution, dense, dropping, losses
 from .activation import *  # noqa: F403
 from .classification import *  # noqa: F403
+from .convolution import *  # noqa: F403
 from .dense import *  # noqa: F403
 from .dropping import *  # noqa: F403
 from .losses import *  # noqa: F403
 
-__all__: list[str] = []
-for _family in (activation, classification, dense, dropping, losses):
+__all__ = ["pad"]
+for _family in (activation, classification, convolution, dense, dropping, losses):
     __all__ += _family.__all__
