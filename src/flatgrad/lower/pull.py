@@ -56,6 +56,7 @@ class Pull:
         self.given = given
         self.stored: dict[Node, Buffer] = {}
         self.memo: dict = {}
+        self.copies: dict = {}  # (node, layout) -> buffer that holds it in that layout
         self.bounds: list = (
             [] if bounds is None else bounds
         )  # (condition that must not hold, node, size) of indices from data

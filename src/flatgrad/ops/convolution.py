@@ -2,7 +2,7 @@
 
 ``convolve`` relates three arrays: an image ``x[N, G, C, *I]``, a filter ``w[G, O, C, *K]`` and a result
 ``y[N, G, O, *Y]``, by the products ``x[n, g, c, i] w[g, o, c, k] y[n, g, o, p]`` of the elements for which
-``i = p * stride + k * dilation`` in every spatial dimension. Two of them are given; the third, the
+``i = p * stride + k * dilation - padding`` in every spatial dimension. Two of them are given; the third, the
 *target*, is the sum of the products of the two over the indices that it lacks:
 
 - "result": ``(x, w) -> y``, the sum over c and k (what networks call a convolution);
@@ -43,7 +43,7 @@ def reach(windows: int, taps: int, stride: int, dilation: int) -> int:
     return (windows - 1) * stride + (taps - 1) * dilation + 1
 
 
-def _infer(a, b, target, stride, dilation, sizes):
+def _infer(a, b, target, stride, dilation, sizes, padding):
     shapes = dict(zip(OPERANDS[target], (a.shape, b.shape), strict=True))
     known: dict[str, int] = {}
     for role, shape in shapes.items():
@@ -53,14 +53,6 @@ def _infer(a, b, target, stride, dilation, sizes):
                     f"convolve: dimension {letter} has sizes {known[letter]} and {size} in operands of "
                     f"shapes {a.shape} and {b.shape}; they must be equal"
                 )
-    spatial = {role: shape[3:] for role, shape in shapes.items()} | {target: sizes}
-    parts = zip(*[spatial[r] for r in ("image", "filter", "result")], stride, dilation, strict=True)
-    for image, taps, windows, s, d in parts:
-        if windows and taps and image < reach(windows, taps, s, d):
-            raise ShapeError(
-                f"convolve: {windows} windows of {taps} elements (stride {s}, dilation {d}) need an "
-                f"image of at least {reach(windows, taps, s, d)}, got {image}"
-            )
     return (*[known[letter] for letter in ROLES[target]], *sizes), a.dtype
 
 
@@ -133,10 +125,27 @@ def _filter_numpy(x, y, stride, dilation, taps):
     return w.reshape(groups, outs, channels, *taps)
 
 
-_NUMPY = {"result": _result_numpy, "image": _image_numpy, "filter": _filter_numpy}
+_NUMPY = {"result": _result_numpy, "filter": _filter_numpy}
 
 
-def _convolve_numpy(a, b, target, stride, dilation, sizes):
+def _convolve_numpy(a, b, target, stride, dilation, sizes, padding):
+    # The image as large as its windows reach, and on to its own end: then there is no border to think of.
+    shapes = {r: x.shape[3:] for r, x in zip(OPERANDS[target], (a, b), strict=True)}
+    shapes[target] = sizes
+    parts = zip(*[shapes[r] for r in ("image", "filter", "result")], stride, dilation, strict=True)
+    reached = [reach(p, k, s, d) if p and k else 0 for _, k, p, s, d in parts]
+    if target == "image":
+        whole = tuple(
+            max(r, n + before) for r, n, before in zip(reached, sizes, padding, strict=True)
+        )
+        x = _image_numpy(a, b, stride, dilation, whole)
+        inside = [slice(k, k + n) for k, n in zip(padding, sizes, strict=True)]
+        return np.ascontiguousarray(x[(..., *inside)])
+    after = [
+        max(0, r - n - before) for r, n, before in zip(reached, a.shape[3:], padding, strict=True)
+    ]
+    if any(padding) or any(after):
+        a = np.pad(a, [(0, 0)] * 3 + list(zip(padding, after, strict=True)))
     return _NUMPY[target](a, b, stride, dilation, sizes)
 
 
@@ -147,12 +156,13 @@ def _exchanged(g: Tensor, target: str, lacking: str, other: Tensor, geometry: tu
     """The cotangent of the operand in the role `lacking`, from the target's and the other operand."""
     at = {target: g, next(r for r in ROLES if r not in (target, lacking)): other}
     first, second = [at[role] for role in OPERANDS[lacking]]
-    return convolve(first, second, lacking, *geometry, sizes)
+    stride, dilation, padding = geometry
+    return convolve(first, second, lacking, stride, dilation, sizes, padding)
 
 
-def _convolve_pullback(g, out, a, b, target, stride, dilation, sizes):
+def _convolve_pullback(g, out, a, b, target, stride, dilation, sizes, padding):
     # The sum of all products x w y is linear in each: its derivative by one is the sum that lacks it.
-    operands, geometry = OPERANDS[target], (stride, dilation)
+    operands, geometry = OPERANDS[target], (stride, dilation, padding)
     found = []
     for t, other, role in zip((a, b), (b, a), operands, strict=True):
         wanted = t._node.requires_grad
@@ -173,7 +183,7 @@ CONVOLVE = primitive(
     "convolve",
     "window",
     2,
-    ("target", "stride", "dilation", "sizes"),
+    ("target", "stride", "dilation", "sizes", "padding"),
     infer=_infer,
     numpy=_convolve_numpy,
     pullback=_convolve_pullback,
@@ -183,7 +193,13 @@ CONVOLVE = primitive(
 
 
 def convolve(
-    a: Tensor, b: Tensor, target: str, stride: tuple, dilation: tuple, sizes: tuple
+    a: Tensor,
+    b: Tensor,
+    target: str,
+    stride: tuple,
+    dilation: tuple,
+    sizes: tuple,
+    padding: tuple | None = None,
 ) -> Tensor:
     """The `target` of two operands of one dtype, whose spatial sizes are to be `sizes`.
 
@@ -194,7 +210,9 @@ def convolve(
     target : "result", "image" or "filter"
     stride, dilation, sizes : tuple of int
         One entry a spatial dimension.
+    padding : tuple of int, optional
+        How far the first window begins before the image; default 0.
     """
     nodes = (node_of(a), node_of(b))
-    attrs = (target, stride, dilation, sizes)
+    attrs = (target, stride, dilation, sizes, padding or (0,) * len(sizes))
     return make(CONVOLVE, nodes, attrs, *_infer(*nodes, *attrs))
