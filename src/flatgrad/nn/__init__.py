@@ -2,6 +2,7 @@
 
 from . import functional, init, utils
 from . import structure as _structure  # noqa: F401  (lets modules be trees of their parameters)
+from .attention import MultiheadAttention
 from .containers import ModuleDict, ModuleList, ParameterList, Sequential
 from .convolution import (
     Conv1d,
@@ -13,6 +14,7 @@ from .convolution import (
     Fold,
     Unfold,
 )
+from .embedding import Embedding
 from .layers import (
     GELU,
     Dropout,
@@ -38,6 +40,13 @@ from .losses import (
 from .module import Module
 from .parameter import Parameter
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from .transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+    causal_mask,
+)
 
 __all__ = [
     "GELU",
@@ -54,6 +63,7 @@ __all__ = [
     "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Fold",
     "GRUCell",
@@ -67,6 +77,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "ParameterList",
@@ -77,7 +88,12 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Tanh",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unfold",
+    "causal_mask",
     "functional",
     "init",
     "utils",

@@ -1,14 +1,25 @@
 """The functions behind the layers and losses, under PyTorch's names: one file a family."""
 
 from ...ops.joining import pad
-from . import activation, classification, convolution, dense, dropping, losses
+from . import activation, attention, classification, convolution, dense, dropping, lookup, losses
 from .activation import *  # noqa: F403
+from .attention import *  # noqa: F403
 from .classification import *  # noqa: F403
 from .convolution import *  # noqa: F403
 from .dense import *  # noqa: F403
 from .dropping import *  # noqa: F403
+from .lookup import *  # noqa: F403
 from .losses import *  # noqa: F403
 
 __all__ = ["pad"]
-for _family in (activation, classification, convolution, dense, dropping, losses):
+for _family in (
+    activation,
+    attention,
+    classification,
+    convolution,
+    dense,
+    dropping,
+    lookup,
+    losses,
+):
     __all__ += _family.__all__
