@@ -8,7 +8,7 @@ from ..array.construct import empty
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor, node_of
 from . import functional, init
-from .functional.face import sizes_argument
+from .functional.face import described, sizes_argument
 from .layers import Plain
 from .module import Module
 from .parameter import Parameter
@@ -182,7 +182,7 @@ def _convolve(cls, x: Tensor, parameters, with_bias: bool, options: tuple) -> Te
     return conv(x, weight, bias, stride, padding, dilation, groups)
 
 
-_LAYER = """A convolution over {n} dimension{s}: see ``functional.conv{n}d``.
+_LAYER = """A convolution in {n} dimensions: see ``functional.conv{n}d``.
 
     Parameters
     ----------
@@ -203,21 +203,9 @@ _LAYER = """A convolution over {n} dimension{s}: see ``functional.conv{n}d``.
     Examples
     --------
     >>> import flatgrad as fg
-    >>> fg.nn.Conv{n}d(3, 8, 3, padding=1)(fg.ones({i})).shape
-    flatgrad.Size([{y}])
+    >>> fg.nn.Conv{n}d(3, 8, 3, padding=1)(fg.ones(2, 3, {x})).shape
+    flatgrad.Size([2, 8, {x}])
     """
-
-
-def _described(cls, text: str):
-    n = cls.spatial
-    image = (4,) * n
-    cls.__doc__ = text.format(
-        n=n,
-        s="s" * (n > 1),
-        i=", ".join(map(str, (2, 3, *image))),
-        y=", ".join(map(str, (2, 8, *image))),
-    )
-    return cls
 
 
 class Conv1d(_Conv):
@@ -236,7 +224,7 @@ class Conv3d(_Conv):
 
 
 for _cls in (Conv1d, Conv2d, Conv3d):
-    _described(_cls, _LAYER)
+    described(_cls, _LAYER, _cls.spatial)
 
 
 # -- transposed -----------------------------------------------------------------------------------
@@ -317,7 +305,7 @@ def _transpose(cls, x: Tensor, parameters, with_bias: bool, options: tuple) -> T
     return conv(x, weight, bias, *options)
 
 
-_TRANSPOSED = """A transposed convolution over {n} dimension{s}: see ``functional.conv_transpose{n}d``.
+_TRANSPOSED = """A transposed convolution in {n} dimensions: see ``functional.conv_transpose{n}d``.
 
     Parameters
     ----------
@@ -334,8 +322,8 @@ _TRANSPOSED = """A transposed convolution over {n} dimension{s}: see ``functiona
     Examples
     --------
     >>> import flatgrad as fg
-    >>> fg.nn.ConvTranspose{n}d(3, 8, 3, padding=1)(fg.ones({i})).shape
-    flatgrad.Size([{y}])
+    >>> fg.nn.ConvTranspose{n}d(3, 8, 3, padding=1)(fg.ones(2, 3, {x})).shape
+    flatgrad.Size([2, 8, {x}])
     """
 
 
@@ -355,7 +343,7 @@ class ConvTranspose3d(_ConvTranspose):
 
 
 for _cls in (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d):
-    _described(_cls, _TRANSPOSED)
+    described(_cls, _TRANSPOSED, _cls.spatial)
 
 
 # -- windows as columns ---------------------------------------------------------------------------

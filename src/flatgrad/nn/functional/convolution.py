@@ -1,7 +1,6 @@
 """Convolutions and transposed convolutions in one to three dimensions, unfold and fold.
 
-All of them are one node of ``ops.convolution`` between movements: channels are cut into groups by a reshape,
-zeros around an image are a pad, and a transposed convolution's padding is a slice.
+All of them are one node of ``ops.convolution`` between movements: channels are cut into groups by a reshape.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ from math import prod
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...graph.op import BadCall, Exact, Sample
+from ...graph.op import BadCall, Sample
 from ...ops.contraction import same_dtype
 from ...ops.convolution import convolve, reach
 from ...ops.declare import tensor_of
-from ...ops.joining import PAD
-from ...ops.movement import SLICE, UNFOLD, permute, reshape
-from ...tensor import Tensor, node_of, record
+from ...ops.movement import permute, reshape
+from ...tensor import Tensor
 from ..once import as_one
-from .face import batched, face, sizes_argument
+from .face import batched, described, face, sizes_argument
+from .windows import placed, windows
 
 __all__ = [
     "conv1d",
@@ -31,38 +30,6 @@ __all__ = [
     "fold",
     "unfold",
 ]
-
-
-# -- movements ------------------------------------------------------------------------------------
-
-
-def padded(x: Tensor, low: tuple, high: tuple, fill=0) -> Tensor:
-    """`x` with elements `fill` around its last dimensions; itself if there are none."""
-    if not any(low) and not any(high):
-        return x
-    lead = (0,) * (x.ndim - len(low))
-    return record(PAD, (x,), ((*lead, *low), (*lead, *high), Exact(fill)))
-
-
-def cropped(x: Tensor, start: tuple, sizes: tuple) -> Tensor:
-    """`sizes` elements of the last dimensions of `x`, from `start` on."""
-    shape = node_of(x).shape
-    if shape[-len(sizes) :] == sizes:
-        return x
-    lead = shape[: -len(sizes)]
-    starts = (*[0] * len(lead), *start)
-    return record(SLICE, (x,), (starts, (1,) * len(shape), (*lead, *sizes)))
-
-
-def windows(x: Tensor, taps: tuple, stride: tuple, dilation: tuple) -> Tensor:
-    """All windows of the last dimensions of `x`, as ``[..., *places, *taps]``. Nothing is copied."""
-    lead = x.ndim - len(taps)
-    for k, (t, s, d) in enumerate(zip(taps, stride, dilation, strict=True)):
-        x = record(UNFOLD, (x,), (lead + k, (t - 1) * d + 1, s))
-        if d > 1:
-            shape = (*node_of(x).shape[:-1], t)
-            x = record(SLICE, (x,), ((0,) * x.ndim, (*[1] * (x.ndim - 1), d), shape))
-    return x
 
 
 # -- arguments ------------------------------------------------------------------------------------
@@ -153,19 +120,19 @@ def convolution(name, spatial, input, weight, bias, stride, padding, dilation, g
             f"{tuple(seen)}. Kernel size can't be greater than actual input size"
         )
     count = [(i - k) // s + 1 for i, k, s in zip(image, seen, stride, strict=True)]
-    options = (many, low, high, stride, dilation, groups, tuple(count))
+    options = (many, low, stride, dilation, groups, tuple(count))
     given = [x, w] if b is None else [x, w, b]
     return as_one(name, options, lambda *ts: _convolution(ts, *options), given)
 
 
-def _convolution(tensors, many, low, high, stride, dilation, groups, count) -> Tensor:
+def _convolution(tensors, many, low, stride, dilation, groups, count) -> Tensor:
     x, w, *bias = tensors
     spatial = len(count)
     batch = x.shape[0] if many else 1
     outs, inner = w.shape[:2]
     image = reshape(x, (batch, groups, inner, *x.shape[-spatial:]))
     taps = reshape(w, (groups, outs // groups, inner, *w.shape[2:]))
-    y = convolve(padded(image, low, high), taps, "result", stride, dilation, count)
+    y = convolve(image, taps, "result", stride, dilation, count, low)
     return _finished(y, bias, many, outs)
 
 
@@ -202,23 +169,9 @@ _DOCUMENT = """The cross-correlation of a {n}-d image with filters, plus a bias.
     Examples
     --------
     >>> import flatgrad as fg
-    >>> fg.nn.functional.conv{n}d(fg.ones({i}), fg.ones({k}), padding=1).shape
-    flatgrad.Size([{y}])
+    >>> fg.nn.functional.conv{n}d(fg.ones(2, 3, {x}), fg.ones(4, 3, {k}), padding=1).shape
+    flatgrad.Size([2, 4, {x}])
     """
-
-
-def _document(function, text: str, spatial: int) -> None:
-    letters = "DHW"[3 - spatial :]
-    function.__doc__ = text.format(
-        n=spatial,
-        I=", ".join(letters),
-        K=", ".join(f"k{c}" for c in letters),
-        Y=", ".join(f"{c}'" for c in letters),
-        i=", ".join(map(str, (2, 3, *(8,) * spatial))),
-        k=", ".join(map(str, (4, 3, *(3,) * spatial))),
-        t=", ".join(map(str, (3, 4, *(3,) * spatial))),
-        y=", ".join(map(str, (2, 4, *(8,) * spatial))),
-    )
 
 
 _SMALL = {1: (5,), 2: (4, 5), 3: (3, 2, 3)}
@@ -271,7 +224,7 @@ def _conv(spatial: int):
         return convolution(name, spatial, input, weight, bias, stride, padding, dilation, groups)
 
     conv.__name__ = conv.__qualname__ = name
-    _document(conv, _DOCUMENT, spatial)
+    described(conv, _DOCUMENT, spatial)
     return face(name, samples=_samples(spatial), errors=_errors(spatial))(conv)
 
 
@@ -317,19 +270,19 @@ def transposed(
             f"{name}: Given input size per channel: {count}. Calculated output size per channel: "
             f"{sizes}. Output size is too small; use less padding"
         )
-    options = (many, padding, sizes, stride, dilation, groups, whole)
+    options = (many, padding, sizes, stride, dilation, groups)
     given = [x, w] if b is None else [x, w, b]
     return as_one(name, options, lambda *ts: _transposed(ts, *options), given)
 
 
-def _transposed(tensors, many, padding, sizes, stride, dilation, groups, whole) -> Tensor:
+def _transposed(tensors, many, padding, sizes, stride, dilation, groups) -> Tensor:
     x, w, *bias = tensors
     spatial = len(sizes)
     batch = x.shape[0] if many else 1
     ins, outs = w.shape[:2]
     y = reshape(x, (batch, groups, ins // groups, *x.shape[-spatial:]))
     taps = reshape(w, (groups, ins // groups, outs, *w.shape[2:]))
-    image = cropped(convolve(y, taps, "image", stride, dilation, whole), padding, sizes)
+    image = convolve(y, taps, "image", stride, dilation, sizes, padding)
     return _finished(image, bias, many, outs * groups)
 
 
@@ -360,8 +313,8 @@ _TRANSPOSED = """The transpose of ``conv{n}d`` by its input: each element of an 
     Examples
     --------
     >>> import flatgrad as fg
-    >>> fg.nn.functional.conv_transpose{n}d(fg.ones({i}), fg.ones({t}), padding=1).shape
-    flatgrad.Size([{y}])
+    >>> fg.nn.functional.conv_transpose{n}d(fg.ones(2, 3, {x}), fg.ones(3, 4, {k}), padding=1).shape
+    flatgrad.Size([2, 4, {x}])
     """
 
 
@@ -406,7 +359,7 @@ def _conv_transpose(spatial: int):
         )
 
     conv_transpose.__name__ = conv_transpose.__qualname__ = name
-    _document(conv_transpose, _TRANSPOSED, spatial)
+    described(conv_transpose, _TRANSPOSED, spatial)
     own = {"samples": _transposed_samples(spatial), "errors": _transposed_errors(spatial)}
     return face(name, **own)(conv_transpose)
 
@@ -474,7 +427,8 @@ def unfold(input: Tensor, kernel_size, dilation=1, padding=0, stride=1) -> Tenso
     taps, stride, dilation, around = _geometry("unfold", kernel_size, dilation, padding, stride)
     count = _blocks("unfold", x.shape[-2:], taps, stride, dilation, around)
     lead = tuple(x.shape[:-2])
-    seen = windows(padded(x, around, around), taps, stride, dilation)
+    whole = tuple([i + 2 * p for i, p in zip(x.shape[-2:], around, strict=True)])
+    seen = windows(placed(x, around, whole), taps, stride, dilation)
     rank = len(lead)
     columns = permute(seen, (*range(rank), rank + 2, rank + 3, rank, rank + 1))
     rows = lead[-1] * taps[0] * taps[1]
@@ -538,7 +492,6 @@ def fold(input: Tensor, output_size, kernel_size, dilation=1, padding=0, stride=
     lead = (*x.shape[:-2], rows // inner)
     y = reshape(x, (prod(lead), 1, inner, *count))
     one_hot = np.eye(inner).reshape(1, inner, 1, *taps)
-    whole = tuple([s + 2 * p for s, p in zip(sizes, around, strict=True)])
     pick = tensor_of("fold", one_hot.astype(x.dtype.np))
-    image = convolve(y, pick, "image", stride, dilation, whole)
-    return reshape(cropped(image, around, sizes), (*lead, *sizes))
+    image = convolve(y, pick, "image", stride, dilation, sizes, around)
+    return reshape(image, (*lead, *sizes))

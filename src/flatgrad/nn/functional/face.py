@@ -7,7 +7,7 @@ from ...graph.op import PUBLIC
 from ...ops.declare import composite, tensor_of
 from ...tensor import Tensor, node_of
 
-__all__ = ["batched", "face", "float_input", "sizes_argument"]
+__all__ = ["batched", "described", "face", "float_input", "sizes_argument"]
 
 
 def face(name: str | None = None, *, samples, errors=None, torch: str | None = "", **more):
@@ -21,6 +21,20 @@ def face(name: str | None = None, *, samples, errors=None, torch: str | None = "
         return PUBLIC[public].function
 
     return publish
+
+
+def described(function, text: str, spatial: int):
+    """`function` with the docstring `text` for its number of spatial dimensions: a template.
+
+    ``{n}`` is their number, ``{I}`` the names of an image's sizes, ``{Y}`` and ``{K}`` those of the result's
+    and a window's; ``{x}``, ``{h}`` and ``{k}`` are sizes for an example: 8, 4 and 3 in each.
+    """
+    letters = "DHW"[3 - spatial :]
+    names = {"I": "{}", "Y": "{}_out", "K": "k{}"}
+    names = {key: ", ".join([form.format(c) for c in letters]) for key, form in names.items()}
+    sizes = {key: ", ".join([size] * spatial) for key, size in (("x", "8"), ("h", "4"), ("k", "3"))}
+    function.__doc__ = text.format(n=spatial, **names, **sizes)
+    return function
 
 
 def sizes_argument(name: str, what: str, value, count: int, least: int) -> tuple[int, ...]:
