@@ -59,15 +59,28 @@ def lower(graph: Graph, dump=None, machine: Machine | None = None) -> ir.Program
             )
     inputs = [_buffer(f"x{k}", n, "in") for k, n in enumerate(graph.inputs)]
     outputs = {n: _buffer(f"y{k}", n, "out") for k, n in enumerate(dict.fromkeys(graph.outputs))}
+    written = _behind_reshapes(outputs)
     given = {n: read(b, n.shape) for n, b in zip(graph.inputs, inputs, strict=True)}
     lowering = Lowering()
-    nests = lowering.nests(graph, Pull(given), outputs)
+    nests = lowering.nests(graph, Pull(given), written)
     body = lowering.checks.around(fuse.statements(fuse.fuse(nests)))
     if dump is not None:
         dump("fuse", body)
     body = passes.run(body, dump)
     slots, place = plan(body)
     return ir.Program(inputs, list(outputs.values()), body, slots, place, lowering.checks.errors)
+
+
+def _behind_reshapes(outputs: dict[Node, Buffer]) -> dict[Node, Buffer]:
+    """An output that only reshapes what another node computes: that node writes the output's buffer."""
+    written: dict[Node, Buffer] = {}
+    for node, buffer in outputs.items():
+        source = node
+        while source.op.name == "reshape":
+            source = source.inputs[0]
+        free = source not in outputs and source not in written
+        written[source if free and source.op.kind not in ("input", "const") else node] = buffer
+    return written
 
 
 def _buffer(name: str, node: Node, role: str) -> Buffer:
