@@ -7,6 +7,8 @@ outside of the arrays; only where the program says so (``Walk.wide``) is a last 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from llvmlite import ir as L
 
 from ..lower import ir
@@ -81,9 +83,11 @@ class Tiler:
             ]
             rows = (self.get(a, p) for p in walk.rows)
         for x, row in zip(rows, slots, strict=True):
+            spread: dict = {}  # a row's number in vectors of each width
             for slot, t, y in zip(row, types, cols, strict=True):
-                v = x if self.tile.dot else self.splat(x, t)
-                product = self.b.fmul(v, y, flags=("contract",))
+                if t.count not in spread:
+                    spread[t.count] = x if self.tile.dot else self.splat(x, t)
+                product = self.b.fmul(spread[t.count], y, flags=("contract",))
                 total = self.b.fadd(
                     self.b.load(slot, typ=t), product, flags=("reassoc", "contract")
                 )
@@ -191,7 +195,8 @@ class Tiler:
 
     def splat(self, x, t: L.VectorType):
         one = self.b.insert_element(L.Constant(t, None), x, L.Constant(I32, 0))
-        return self.b.shuffle_vector(one, L.Constant(t, None), _mask([0] * t.count))
+        first = L.Constant(L.VectorType(I32, t.count), None)
+        return self.b.shuffle_vector(one, L.Constant(t, None), first)
 
     def sum(self, value):
         """The sum of all lanes, by halves."""
@@ -204,4 +209,9 @@ class Tiler:
 
 
 def _mask(lanes) -> L.Constant:
-    return L.Constant(L.VectorType(I32, len(lanes)), lanes)
+    return _mask_of(tuple(lanes))
+
+
+@lru_cache(maxsize=1024)
+def _mask_of(lanes: tuple) -> L.Constant:
+    return L.Constant(L.VectorType(I32, len(lanes)), list(lanes))

@@ -129,6 +129,11 @@ def _zeros(problem: Problem) -> Nest:
     return Nest(buffer, axes, len(axes), nothing, store_at=at)
 
 
+# Tiles of fewer accumulators are not looked at where there can be more: a multiply-add takes several steps
+# to finish, in which others can begin.
+FEW = 6
+
+
 # -- choosing -------------------------------------------------------------------------------------
 
 
@@ -160,6 +165,8 @@ def _outer_choices(p: Problem, machine: Machine):
                         for k in range(1, 5):
                             count = _vectors(v.extent, lanes, n, k)
                             if count is None or not _fits(m * count + count + 1, machine):
+                                continue
+                            if m * count < FEW and row and m < row.extent:
                                 continue
                             cost = _outer_cost(p, lanes, v, row, m, col, n, k)
                             yield Choice(cost, p, False, v, row, m, col, n, k)
@@ -247,6 +254,9 @@ def _dot_choices(p: Problem, machine: Machine):
             for col in cols:
                 for m in _sizes(row, 8):
                     for n in _sizes(col, 9):
+                        larger = (row and m < row.extent) or (col and n < col.extent)
+                        if m * n < FEW and larger:
+                            continue
                         if _fits(m * n + min(m, n) + 1, machine):
                             cost = _dot_cost(p, lanes, v, row, m, col, n)
                             yield Choice(cost, p, True, v, row, m, col, n, 1)
