@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import flatgrad as fg
 
 FOLDER = Path(__file__).parent.parent.parent / "benchmarks" / "gradbench"
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("run", "descent", "__init__"))
+NAMES = sorted(p.stem for p in (FOLDER / "c").glob("*.c"))
 
 
 def load(name: str):
@@ -41,6 +42,23 @@ def test_every_formulation_equals_the_reference(name):
             assert np.isfinite(want).all() and np.abs(want).max() > 0
             scale = np.abs(want).max()
             np.testing.assert_allclose(got, want, rtol=0, atol=1e-10 * scale, err_msg=formulation)
+
+
+def test_every_workload_is_tested_in_c_as_well():
+    made = [p.stem for p in FOLDER.glob("*.py") if "FORMULATIONS" in p.read_text()]
+    assert sorted(set(made) - {"run", "tool"}) == NAMES
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc was not found: the C is NOT tested")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hand_written_c_equals_the_reference(name):
+    workload, native = load(name), load("native")
+    arrays = workload.inputs(**workload.QUICK)
+    wanted = leaves(workload.reference(*arrays))
+    for step in workload.c_derivative(arrays, native.load(name, ("-O1",))):
+        for got, want in zip(leaves(step()), wanted, strict=True):
+            scale = np.abs(want).max()
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-10 * scale)
 
 
 def differences(function, arrays, k: int, step=1e-6) -> np.ndarray:
