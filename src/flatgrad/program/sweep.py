@@ -19,9 +19,10 @@ from ..graph.node import CONST, DIRECT, FREED, INFERENCE, Graph, Node, const, le
 from ..graph.op import Op, register
 from ..graph.shapes import numel
 from ..tensor import ALIAS, make, node_of, outputs_of, wrap
+from ..transform.assemble import add, total
 from ..transform.call import CALL
 from ..transform.carry import pack, unpack
-from ..transform.pullback import add, pullback
+from ..transform.pullback import pullback
 from ..transform.trace import close, quiet
 from .flat import ELEMENTS, REARRANGED, WIRING, Encoder, loaded
 from .tiers import settings
@@ -209,7 +210,7 @@ class Sweep:
         """Take the cotangents of the nodes out of `cots`, and add those of what they read."""
         seeds = []
         for node in self.nodes:
-            g = cots.pop(node, None)
+            g = total(cots.pop(node, None))
             if g is not None:
                 self.seeded.append(node)
                 seeds.append(node_of(g))

@@ -6,6 +6,7 @@ from ..errors import GradientError
 from ..graph.node import CONST, FREED, LEAF, PROJ, Node, placeholder
 from ..graph.op import Op
 from ..tensor import Tensor, late, wrap
+from .assemble import Parts, add, total
 from .trace import depends_on, quiet
 
 __all__ = ["differentiable_order", "pullback"]
@@ -36,13 +37,6 @@ def differentiable_order(roots, since: int = 0) -> list[Node]:
             if source.requires_grad and source not in seen:
                 stack.append((source, False))
     return order
-
-
-def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """Sum of two cotangents; None is zero."""
-    if a is None:
-        return b
-    return a if b is None else a + b
 
 
 def pullback(
@@ -91,7 +85,7 @@ def pullback(
     seeded = [n for n, g in zip(outputs, cotangents, strict=True) if g is not None]
     order = differentiable_order(seeded, since)
     reaching, through = _reaching(order, wanted, since)
-    cots: dict[Node, Tensor | list] = {}
+    cots: dict[Node, Tensor | Parts | list] = {}
     for node, g in zip(outputs, cotangents, strict=True):
         if g is not None and node in reaching:
             cots[node] = add(cots.get(node), g)
@@ -106,7 +100,7 @@ def pullback(
             section.pull(cots, saved)
             continue
         for node in reversed(section):
-            g = cots.pop(node, None)
+            g = total(cots.pop(node, None))
             if g is None or node not in reaching:
                 continue
             if visit is not None and type(g) is not list:
