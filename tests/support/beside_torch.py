@@ -64,11 +64,10 @@ def _gradients(lib, outs, leaves, second: bool) -> list:
     found = list(grads)
     if second:
         whole = sum([(g * g).sum() for g in grads])
+        again = [None] * len(leaves)  # a linear function's gradient may say that it is constant
         if whole.requires_grad:
             again = lib.autograd.grad(whole, leaves, allow_unused=True)
-            found += [
-                lib.zeros_like(x) if g is None else g for g, x in zip(again, leaves, strict=True)
-            ]
+        found += [lib.zeros_like(x) if g is None else g for g, x in zip(again, leaves, strict=True)]
     return found
 
 

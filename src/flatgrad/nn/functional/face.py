@@ -27,12 +27,12 @@ def described(function, text: str, spatial: int):
     """`function` with the docstring `text` for its number of spatial dimensions: a template.
 
     ``{n}`` is their number, ``{I}`` the names of an image's sizes, ``{Y}`` and ``{K}`` those of the result's
-    and a window's; ``{x}``, ``{h}`` and ``{k}`` are sizes for an example: 8, 4 and 3 in each.
+    and a window's; ``{x}``, ``{h}``, ``{k}`` and ``{e}`` are sizes for an example: 8, 4, 3 and 1 in each.
     """
     letters = "DHW"[3 - spatial :]
     names = {"I": "{}", "Y": "{}_out", "K": "k{}"}
     names = {key: ", ".join([form.format(c) for c in letters]) for key, form in names.items()}
-    sizes = {key: ", ".join([size] * spatial) for key, size in (("x", "8"), ("h", "4"), ("k", "3"))}
+    sizes = {key: ", ".join([size] * spatial) for key, size in zip("xhke", "8431", strict=True)}
     function.__doc__ = text.format(n=spatial, **names, **sizes)
     return function
 
