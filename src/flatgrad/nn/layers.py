@@ -1,4 +1,4 @@
-"""Layers without weights but ``Linear``'s: activations, Flatten, Dropout, Identity."""
+"""Plain layers and the first of them: Linear, Softmax, Flatten, Dropout, Identity."""
 
 from __future__ import annotations
 
@@ -37,6 +37,34 @@ class Plain(Module):
     def forward(self, input: Tensor) -> Tensor:
         given = iter(self._parameters.values())
         return self.compute(input, given, *[getattr(self, name) for name in self.settings])
+
+
+class Applied(Plain):
+    """A function as a layer, whose settings are the function's arguments in their order.
+
+    A subclass names the function and the settings, and has them as attributes. One of them may be
+    ``inplace``, the last.
+    """
+
+    function: str
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._own = "function" in cls.__dict__
+
+    def kind(self) -> tuple | None:
+        found = super().kind()
+        if (
+            found is None
+            or getattr(self, "inplace", False)
+            or getattr(self, "return_indices", False)
+        ):
+            return None
+        return tuple([tuple(v) if isinstance(v, list) else v for v in found])
+
+    @classmethod
+    def compute(cls, x: Tensor, parameters, *settings) -> Tensor:
+        return getattr(functional, cls.function)(x, *settings)
 
 
 class Identity(Module):
@@ -109,60 +137,6 @@ class Linear(Plain):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}"
         )
-
-
-class ReLU(Plain):
-    """``max(x, 0)``; gradient 0 at 0."""
-
-    def __init__(self, inplace: bool = False):
-        super().__init__()
-        self.inplace = inplace
-
-    def kind(self) -> tuple | None:
-        return None if self.inplace else super().kind()
-
-    def forward(self, input: Tensor) -> Tensor:
-        return input.relu_() if self.inplace else functional.relu(input)
-
-    @staticmethod
-    def compute(x: Tensor, parameters) -> Tensor:
-        return functional.relu(x)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
-
-
-class Tanh(Plain):
-    """``tanh(x)``."""
-
-    @staticmethod
-    def compute(x: Tensor, parameters) -> Tensor:
-        return functional.tanh(x)
-
-
-class Sigmoid(Plain):
-    """``1 / (1 + exp(-x))``."""
-
-    @staticmethod
-    def compute(x: Tensor, parameters) -> Tensor:
-        return functional.sigmoid(x)
-
-
-class GELU(Plain):
-    """``x Phi(x)``; `approximate` "tanh" for the approximation."""
-
-    settings = ("approximate",)
-
-    def __init__(self, approximate: str = "none"):
-        super().__init__()
-        self.approximate = approximate
-
-    @staticmethod
-    def compute(x: Tensor, parameters, approximate: str) -> Tensor:
-        return functional.gelu(x, approximate)
-
-    def extra_repr(self) -> str:
-        return f"approximate={self.approximate!r}"
 
 
 class _AlongDim(Module):

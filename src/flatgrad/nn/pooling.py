@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ..tensor import Tensor
-from . import functional
-from .layers import Plain
+from .layers import Applied
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -25,28 +23,11 @@ __all__ = [
 ]
 
 
-def _frozen(value):
-    """A list of sizes as a tuple: settings are compared and hashed."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _call(cls, x: Tensor, parameters, *settings):
-    return getattr(functional, cls.function)(x, *settings)
-
-
-class _Pool(Plain):
-    """A layer whose settings are the arguments of its function, in their order."""
-
-    function: str
-
+class _Pool(Applied):
     def __init__(self, *values):
         super().__init__()
         for name, value in zip(self.settings, values, strict=True):
             setattr(self, name, value)
-
-    def kind(self) -> tuple | None:
-        found = None if getattr(self, "return_indices", False) else super().kind()
-        return None if found is None else tuple([_frozen(v) for v in found])
 
 
 class _MaxPool(_Pool):
@@ -73,7 +54,6 @@ class MaxPool1d(_MaxPool):
     """The largest element of each window: see ``functional.max_pool1d``."""
 
     function = "max_pool1d"
-    compute = classmethod(_call)
 
 
 class MaxPool2d(_MaxPool):
@@ -87,14 +67,12 @@ class MaxPool2d(_MaxPool):
     """
 
     function = "max_pool2d"
-    compute = classmethod(_call)
 
 
 class MaxPool3d(_MaxPool):
     """The largest element of each window: see ``functional.max_pool3d``."""
 
     function = "max_pool3d"
-    compute = classmethod(_call)
 
 
 class _AvgPool(_Pool):
@@ -130,7 +108,6 @@ class AvgPool1d(_Pool):
 
     function = "avg_pool1d"
     settings = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
-    compute = classmethod(_call)
 
     def __init__(
         self,
@@ -152,14 +129,12 @@ class AvgPool2d(_AvgPool):
     """The mean of each window: see ``functional.avg_pool2d``."""
 
     function = "avg_pool2d"
-    compute = classmethod(_call)
 
 
 class AvgPool3d(_AvgPool):
     """The mean of each window: see ``functional.avg_pool3d``."""
 
     function = "avg_pool3d"
-    compute = classmethod(_call)
 
 
 class _LPPool(_Pool):
@@ -176,21 +151,18 @@ class LPPool1d(_LPPool):
     """The p-norm of each window: see ``functional.lp_pool1d``."""
 
     function = "lp_pool1d"
-    compute = classmethod(_call)
 
 
 class LPPool2d(_LPPool):
     """The p-norm of each window: see ``functional.lp_pool2d``."""
 
     function = "lp_pool2d"
-    compute = classmethod(_call)
 
 
 class LPPool3d(_LPPool):
     """The p-norm of each window: see ``functional.lp_pool3d``."""
 
     function = "lp_pool3d"
-    compute = classmethod(_call)
 
 
 class _AdaptiveAvgPool(_Pool):
@@ -207,21 +179,18 @@ class AdaptiveAvgPool1d(_AdaptiveAvgPool):
     """The means of an image's parts: see ``functional.adaptive_avg_pool1d``."""
 
     function = "adaptive_avg_pool1d"
-    compute = classmethod(_call)
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """The means of an image's parts: see ``functional.adaptive_avg_pool2d``."""
 
     function = "adaptive_avg_pool2d"
-    compute = classmethod(_call)
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     """The means of an image's parts: see ``functional.adaptive_avg_pool3d``."""
 
     function = "adaptive_avg_pool3d"
-    compute = classmethod(_call)
 
 
 class _AdaptiveMaxPool(_Pool):
@@ -237,18 +206,15 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """The largest elements of an image's parts: see ``functional.adaptive_max_pool1d``."""
 
     function = "adaptive_max_pool1d"
-    compute = classmethod(_call)
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """The largest elements of an image's parts: see ``functional.adaptive_max_pool2d``."""
 
     function = "adaptive_max_pool2d"
-    compute = classmethod(_call)
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """The largest elements of an image's parts: see ``functional.adaptive_max_pool3d``."""
 
     function = "adaptive_max_pool3d"
-    compute = classmethod(_call)
