@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from ..lower.machine import BASELINE, Machine
 
 
-@lru_cache(maxsize=1)
-def host() -> Machine:
+def host(parallel: bool = False) -> Machine:
     """The machine of Numba's target: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say."""
+    return replace(_host(), parallel=True) if parallel else _host()
+
+
+@lru_cache(maxsize=1)
+def _host() -> Machine:
     from llvmlite import binding
     from numba import config
 

@@ -57,6 +57,11 @@ def _float_constant(number: float, dtype: DType, kind) -> L.Constant:
     return L.FormattedConstant(kind, f"0x{bits:016x}")
 
 
+def opaque(b: L.IRBuilder, cell):
+    """A stack cell's address as a pointer to anything; LLVM takes the round back."""
+    return b.inttoptr(b.ptrtoint(cell, I64), PTR)
+
+
 class Emitter:
     """Emits one loop program as an LLVM function of a module."""
 
@@ -99,6 +104,24 @@ class Emitter:
                 self._declare_variables(inner)
             if isinstance(s, ir.Set) and s.name not in self.variables:
                 self.variables[s.name] = self.b.alloca(type_of(s.value.dtype), name=s.name)
+
+    @contextmanager
+    def inside(self, function: L.Function, pointers: dict, values: dict):
+        """Emit into another function meanwhile, where buffers and names are these."""
+        saved = self.function, self.b, self.pointers, self.variables, self.values, self.memo
+        self.function, self.pointers, self.values = function, pointers, values
+        self.variables, self.memo = {}, {}
+        self.b = L.IRBuilder(function.append_basic_block("entry"))
+        try:
+            yield
+        finally:
+            self.function, self.b, self.pointers, self.variables, self.values, self.memo = saved
+
+    def scratch(self, buffer: ir.Buffer) -> None:
+        """`buffer` on the stack of the function that is being emitted."""
+        place = self.b.alloca(L.ArrayType(memory_type(buffer.dtype), max(buffer.size, 1)))
+        place.align = 64
+        self.pointers[buffer] = opaque(self.b, place)
 
     # -- statements ---------------------------------------------------------------------------
 
@@ -177,6 +200,11 @@ class Emitter:
 
     def for_(self, s: ir.For) -> None:
         b = self.b
+        if s.private is not None:
+            from .threads import parallel_loop
+
+            parallel_loop(self, s)
+            return
         if s.stop is None:
             self.loop(s.axis, s.axis.extent, lambda: self.body(s.body), _hints(s))
             return

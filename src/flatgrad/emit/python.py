@@ -76,7 +76,8 @@ class Printer:
         if isinstance(s, ir.For):
             axis = self.axis(s.axis)
             stop = s.axis.extent if s.stop is None else self.expr(s.stop)
-            self.line(depth, f"for {axis} in range({stop}):")
+            over = "range" if s.private is None else "rt.prange"
+            self.line(depth, f"for {axis} in {over}({stop}):")
             self.body(s.body, depth + 1)
         elif isinstance(s, ir.While):
             self.line(depth, "while True:")

@@ -6,7 +6,7 @@ Imported by generated modules only; it imports numba.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import njit, prange, types  # noqa: F401  (prange: printed programs use it)
 from numba.extending import intrinsic, overload
 
 inline = njit(error_model="numpy", nogil=True)

@@ -275,12 +275,14 @@ class For:
     """``for axis in range(axis.extent)``, or up to `stop` if that is given (at most the extent).
 
     `serial`: an iteration may need what earlier ones have written, beyond accumulations.
+    `private`: if given, iterations may run on several threads, each with these buffers for itself.
     """
 
     axis: Axis
     body: list
     stop: Expr | None = None
     serial: bool = False
+    private: tuple | None = None
 
 
 @dataclass(slots=True)
@@ -472,7 +474,7 @@ def bodies(s) -> tuple:
 def with_bodies(s, new, change=lambda e: e):
     """A compound statement with other statement lists inside; `change` is applied to its own expressions."""
     if isinstance(s, For):
-        return For(s.axis, new[0], None if s.stop is None else change(s.stop), s.serial)
+        return For(s.axis, new[0], None if s.stop is None else change(s.stop), s.serial, s.private)
     if isinstance(s, While):
         return While(new[0], change(s.condition), new[1])
     return If(change(s.condition), new[0], new[1])

@@ -12,11 +12,13 @@ class Machine:
     blas_work : multiply-adds from which a BLAS call beats register tiles, which read their operands where
     they lie: with 512-bit registers, when a matrix has outgrown the second-level cache
     (measured: benchmarks/kernels.py); elsewhere we leave large ones to BLAS sooner.
+    parallel : whether large loops run on Numba's threads.
     """
 
     vector: int = 16
     registers: int = 16
     blas_work: int = 2**22
+    parallel: bool = False
 
     def lanes(self, dtype) -> int:
         return max(self.vector // dtype.itemsize, 1)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter
 
 from ..graph import dtypes
-from . import ir
+from . import ir, parallel
 from .index import build, linear, value_range
 from .ir import Axis, Buffer, Expr
+from .machine import present
 from .nest import expressions, fresh, loads_of, reads_of, substitute, substitute_statement
 from .spread import spread
 from .strip import strip
@@ -397,4 +398,4 @@ def run(body: list, dump=None) -> list:
         body = step(body)
         if dump is not None:
             dump(step.__name__, body)
-    return body
+    return parallel.mark(body) if present().parallel else body

@@ -5,6 +5,7 @@ from .evaluate import evaluate, flush
 from .explain import explain
 from .interpret import run
 from .sweep import sections
+from .threads import get_num_threads, set_num_threads
 from .tiers import get_compile, set_compile
 
 late.evaluate = evaluate
@@ -12,4 +13,13 @@ late.flush = flush
 late.run = run
 late.sections = sections
 
-__all__ = ["evaluate", "explain", "flush", "get_compile", "run", "set_compile"]
+__all__ = [
+    "evaluate",
+    "explain",
+    "flush",
+    "get_compile",
+    "get_num_threads",
+    "run",
+    "set_compile",
+    "set_num_threads",
+]
