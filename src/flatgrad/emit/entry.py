@@ -217,9 +217,11 @@ def _overlap(builder, program, data, count: int):
     """
     arrays = list(zip((*program.inputs, *program.outputs), data, strict=False))
     first = len(program.inputs)
+    updated = [k for k in range(count) if program.inputs[k] in program.updated]
     found = None
-    for k in range(first, len(arrays)):
-        for j in [*range(count), *range(first, k)]:
+    for k in (*updated, *range(first, len(arrays))):
+        others = [j for j in range(count) if j != k and (j < k or j not in updated)]
+        for j in [*others, *range(first, k)]:
             (a, at_a), (b, at_b) = arrays[j], arrays[k]
             if not (a.shape and b.shape and a.size and b.size):
                 continue

@@ -15,7 +15,7 @@ from ..errors import ArgumentError, DTypeError, GradientError, ShapeError, Unsup
 from ..graph.node import CONST, Graph
 from ..program import interpret
 from ..program.build import Compiled, plain
-from ..program.entry import Entry, foreign, prepared
+from ..program.entry import Entry, foreign, given_up, prepared
 from ..program.generic import GenericProgram, Unsuited, weight
 from ..program.tiers import TOO_LARGE, settings
 from ..tensor import Tensor, late, node_of
@@ -40,10 +40,24 @@ class Bound:
     entry : Entry or None
         None if not all of the program is machine code.
     compile_seconds : float
+    updates : dict
+        {position of a result: position of the argument whose array it is}; known once it is prepared.
     """
 
-    def __init__(self, graph: Graph, constants: list, numbers, label: str, names: list[str]):
+    def __init__(
+        self,
+        graph: Graph,
+        constants: list,
+        numbers,
+        label: str,
+        names: list[str],
+        donated=(),
+        parallel: bool = False,
+    ):
         self.graph, self.constants = graph, constants
+        self.donated = tuple(donated)
+        self.parallel = parallel
+        self.updates: dict[int, int] = {}
         self.numbers, self.label, self.names = tuple(numbers), label, names
         self.entry: Entry | None = None
         self.steps: Compiled | GenericProgram | None = None
@@ -53,10 +67,16 @@ class Bound:
         self.tier, self.reason = self._choice()
 
     @classmethod
-    def of(cls, graph: Graph, numbers, label: str, names: list[str]) -> Bound:
-        """`graph` simplified and bound; `names` are its arguments', further inputs included."""
+    def of(
+        cls, graph: Graph, numbers, label: str, names: list[str], donated=(), parallel=False
+    ) -> Bound:
+        """`graph` simplified and bound; `names` are its arguments', further inputs included.
+
+        Results may be written over the arguments at the positions `donated`; large loops of a
+        `parallel` one run on several threads.
+        """
         ready, constants = prepared(graph)
-        return cls(ready, constants, numbers, label, names)
+        return cls(ready, constants, numbers, label, names, donated, parallel)
 
     def _choice(self) -> tuple[str, str]:
         if settings.mode == "never":
@@ -79,8 +99,15 @@ class Bound:
             if self.tier == "generic loop":
                 self._enter_loop()
             elif foreign(self.graph) is None:
-                entry = Entry(self.graph, self.constants, self.numbers, self.label, self.names)
+                form = (self.graph, self.constants, self.numbers, self.label, self.names)
+                entry = Entry(*form, given_up(self.graph, self.donated), self.parallel)
                 _ = entry.program
+                loops = entry.loops
+                self.updates = {
+                    k: loops.inputs.index(b)
+                    for k, b in enumerate(loops.results)
+                    if b in loops.updated
+                }
                 self.entry = entry
             else:
                 self.steps = Compiled(self.graph)

@@ -9,7 +9,7 @@ from keyword import iskeyword
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..tensor import late
+from ..tensor import Tensor, late
 from ..transform.carry import pack, unpack
 from .bound import Bound, checked, out_leaves
 from .lowlevel import low_level_callable
@@ -25,7 +25,9 @@ _REFUSED = (
 )  # what a dispatcher raises for other types, an entry for other shapes
 
 
-def compile(f: Callable, *example, **keywords) -> CompiledFunction:
+def compile(
+    f: Callable, *example, donate_argnums=(), parallel: bool = False, **keywords
+) -> CompiledFunction:
     """The program of ``f(*example, **keywords)``, compiled now for these shapes and dtypes.
 
     Everything that `f` reads besides its arguments (parameters, closures) is fixed: the program has
@@ -38,6 +40,12 @@ def compile(f: Callable, *example, **keywords) -> CompiledFunction:
         Of trees of tensors; ``fg.value_and_grad(loss)``, for example.
     *example, **keywords : trees of arrays, tensors and numbers
         Only their structure, shapes and dtypes matter.
+    donate_argnums : int or tuple of int
+        Positional arguments whose arrays are given up: results of their shapes and dtypes are written over
+        them, in order, and are these arrays. A training step allocates nothing then. Tensors are copied.
+    parallel : bool
+        Whether large loops run on several threads (``fg.set_num_threads``): those whose iterations write
+        different elements, with enough work to be worth it.
 
     Returns
     -------
@@ -81,9 +89,25 @@ def compile(f: Callable, *example, **keywords) -> CompiledFunction:
     held = traced.captured_nodes
     late.evaluate(held)
     graph = traced.graph
-    bound = Bound.of(graph, [k.number for k in kinds], label, names)
+    donated = _donated("compile", donate_argnums, spec)
+    numbers = [k.number for k in kinds]
+    bound = Bound.of(graph, numbers, label, names, donated, bool(parallel))
     bound.constants[:0] = [np.ascontiguousarray(n.value) for n in held]
     return CompiledFunction(bound, kinds, spec, traced.spec)
+
+
+def _donated(name: str, numbers, spec: Spec) -> tuple[int, ...]:
+    """Positions, among all leaves, of those of the donated arguments."""
+    counts = [child.count for child in spec.children[0].children]
+    found: list[int] = []
+    for k in (numbers,) if isinstance(numbers, int) else numbers:
+        if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < len(counts):
+            raise ArgumentError(
+                f"{name}: donate_argnums must be positions of the {len(counts)} arguments, got {k!r}"
+            )
+        start = sum(counts[:k])
+        found += range(start, start + counts[k])
+    return tuple(found)
 
 
 def _example_kind(x, name: str) -> Kind:
@@ -182,10 +206,14 @@ class CompiledFunction:
                 f"{_call_text(spec)}; compile another one for these"
             )
         bound = self._bound
-        return [
+        found = [
             checked(self._label, x, kind, name)
             for x, kind, name in zip(leaves, self._kinds, bound.names, strict=True)
         ]
+        for k in bound.updates.values():
+            if isinstance(leaves[k], Tensor):  # its value does not change
+                found[k] = found[k].copy()
+        return found
 
     def _call(self, args: tuple, keywords: dict):
         made = self._program(*self._arguments(args, keywords))
@@ -197,6 +225,10 @@ class CompiledFunction:
         return unflatten(self._result, [made] if self._bound.single else made)
 
     def _call_into(self, args: tuple, keywords: dict, out):
+        if self._bound.updates:
+            raise ArgumentError(
+                f"{self._label}: results are written over the donated arguments; leave out= out"
+            )
         arguments = self._arguments(args, keywords)
         nodes = self._bound.graph.outputs
         targets = out_leaves(self._label, out, nodes, self._result)
@@ -311,6 +343,8 @@ class CompiledFunction:
             [(k.shape, k.dtype, k.number) for k in self._kinds],
             self._spec,
             self._result,
+            bound.donated,
+            bound.parallel,
         )
 
 
@@ -359,9 +393,12 @@ def _direct_class(names: tuple) -> type:
     return _direct[names]
 
 
-def _restored(graph, constants, label, names, kinds, spec, result) -> CompiledFunction:
+def _restored(
+    graph, constants, label, names, kinds, spec, result, donated, parallel
+) -> CompiledFunction:
     kinds = [Kind(*k) for k in kinds]
-    bound = Bound(unpack(graph), constants, [k.number for k in kinds], label, names)
+    numbers = [k.number for k in kinds]
+    bound = Bound(unpack(graph), constants, numbers, label, names, donated, parallel)
     return CompiledFunction(bound, kinds, spec, result)
 
 

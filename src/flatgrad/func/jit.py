@@ -38,6 +38,7 @@ def jit(
     static_argnums: int | tuple = (),
     static_argnames: str | tuple = (),
     donate_argnums: int | tuple = (),
+    parallel: bool = False,
 ):
     """`f`, traced and compiled once for each signature of its arguments.
 
@@ -54,7 +55,11 @@ def jit(
     static_argnums, static_argnames : int or tuple of int, str or tuple of str
         Arguments that are part of the signature: any hashable values, `f` gets them as they are.
     donate_argnums : int or tuple of int
-        Positional arguments whose tensors the caller gives up: their memory becomes that of later results.
+        Positional arguments whose tensors the caller gives up: results of their shapes and dtypes are
+        written over them, in place, where nothing else shows their memory.
+    parallel : bool
+        Whether large loops of its programs run on several threads, see ``fg.set_num_threads``. (Calls that are
+        recorded become part of a larger program, which runs on one.)
 
     Returns
     -------
@@ -85,7 +90,7 @@ def jit(
     >>> fg.grad(f)(fg.tensor([1.0, 2.0]), 3.0)
     tensor([3., 3.])
     """
-    options = (static_argnums, static_argnames, donate_argnums)
+    options = (static_argnums, static_argnames, donate_argnums, bool(parallel))
     if f is None:
         return lambda function: JitFunction(function, *options)
     return JitFunction(f, *options)
@@ -107,6 +112,8 @@ class Signature:
         self.reason = ""
         self.statics: tuple = ()
         self.bare = self.dtypes[0] if traced.spec.kind is None else None  # the one result's dtype
+        self.parallel = False
+        self.donated: tuple = ()  # positions among the leaves of the arguments
         self._bounds: dict[bool, Bound] = {}
         self._programs: dict[bool, Callable] = {}
         self._lock = threading.Lock()
@@ -119,7 +126,9 @@ class Signature:
                 found = self._bounds.get(never)
                 if found is None:
                     more = [f"captured[{k}]" for k in range(len(self.captured))]
-                    found = Bound.of(self.graph, self.numbers, self.label, [*self.names, *more])
+                    names = [*self.names, *more]
+                    form = (self.graph, self.numbers, self.label, names)
+                    found = Bound.of(*form, self.donated, self.parallel)
                     self._bounds[never] = found
         return found
 
@@ -160,12 +169,13 @@ class Signature:
 class JitFunction:
     """A function compiled for each signature; made by :func:`jit`."""
 
-    def __init__(self, f: Callable, static_argnums, static_argnames, donate_argnums):
+    def __init__(self, f: Callable, static_argnums, static_argnames, donate_argnums, parallel):
         if not callable(f):
             raise ArgumentError(f"jit: a function is required, got {type(f).__name__}")
         functools.update_wrapper(self, f, updated=())
         self._f = f
-        self._options = static_argnums, static_argnames, donate_argnums
+        self._options = static_argnums, static_argnames, donate_argnums, parallel
+        self._parallel = parallel
         self.__name__ = getattr(f, "__name__", type(f).__name__)
         self._label = self.__name__ if self.__name__.isidentifier() else "function"
         self._parameters = _parameters(f)
@@ -175,7 +185,6 @@ class JitFunction:
         self._owns_out = "out" in self._parameters
         self._signatures: dict[tuple, Signature] = {}
         self._lock = threading.RLock()
-        self._free: dict[tuple, list] = {}  # memory of donated tensors, by shape and dtype
 
     # -- a call -----------------------------------------------------------------------------------
 
@@ -227,7 +236,8 @@ class JitFunction:
             if len(signature.dtypes) == 1:
                 made = (made,)
             return unflatten(signature.traced.spec, map(_result, made, signature.dtypes))
-        return self._run_into(signature, args, _arrays(values, captured), out)
+        node = None  # counted as somebody who refers to it
+        return self._run_into(signature, args, values, captured, out)
 
     def _record(self, signature: Signature, values, captured, out):
         """One node for the whole call; its derivatives are calls as well."""
@@ -251,27 +261,30 @@ class JitFunction:
 
     # -- results in given memory ------------------------------------------------------------------
 
-    def _run_into(self, signature: Signature, args, arrays, out):
+    def _run_into(self, signature: Signature, args, values, captured, out):
         bound = signature.bound()
+        bound.prepare()
+        arrays = self._given(bound, flatten(args)[0] if self._donate else (), values, captured)
         outputs = bound.graph.outputs
         given: list = [None] * len(outputs)
         if out is not None:
             given = out_leaves(self._label, out, outputs, signature.traced.spec, tensors=True)
         buffers = []
-        for (shape, dtype), target in zip(signature.outputs, given, strict=True):
-            if not shape:
+        for k, ((shape, dtype), target) in enumerate(zip(signature.outputs, given, strict=True)):
+            if not shape or k in bound.updates:
                 continue
             fits = isinstance(target, np.ndarray) and target.flags.carray
             if not fits or any(np.may_share_memory(target, a) for a in arrays if _is_array(a)):
-                buffers.append(self._memory(shape, dtype))
+                buffers.append(np.empty(shape, dtype.np))
             else:
                 buffers.append(target)
         numbers = bound.fill(*arrays, *buffers)
         rest = iter(numbers if type(numbers) is tuple else (numbers,))
         filled = iter(buffers)
         results: list = []
-        for (shape, dtype), target in zip(signature.outputs, given, strict=True):
-            value = next(filled if shape else rest)
+        for k, ((shape, dtype), target) in enumerate(zip(signature.outputs, given, strict=True)):
+            at = bound.updates.get(k)
+            value = arrays[at] if at is not None else next(filled if shape else rest)
             if isinstance(target, np.ndarray):
                 if value is not target:
                     target[...] = value
@@ -281,36 +294,31 @@ class JitFunction:
                 results.append(target)
             else:
                 results.append(_result(value, dtype))
-        del arrays, buffers, filled
         self._take(args)
         return unflatten(signature.traced.spec, results)
 
-    def _memory(self, shape: tuple, dtype) -> np.ndarray:
-        free = self._free.get((shape, dtype))
-        try:
-            return free.pop() if free else np.empty(shape, dtype.np)
-        except IndexError:  # another thread was quicker
-            return np.empty(shape, dtype.np)
+    def _given(self, bound: Bound, leaves, values, captured) -> list:
+        """The program's arguments; those that it overwrites have memory that nobody else sees."""
+        pending = [x for x in (*values, *captured) if type(x) is Node and x.value is None]
+        if pending:
+            late.evaluate(pending)
+        del pending
+        over = bound.updates.values()
+        alone = {k for k in over if isinstance(leaves[k], Tensor) and _is_alone(leaves[k])}
+        arrays = _arrays(values, captured)
+        for k in over:
+            if k not in alone:
+                arrays[k] = arrays[k].copy()
+        return arrays
 
     def _take(self, args) -> None:
-        """Take the memory of the donated tensors that nothing else refers to; none can be used any more."""
+        """Let no donated tensor be used any more."""
         for position in self._donate:
-            if position >= len(args):
-                continue
-            for t in flatten(args[position])[0]:
-                if not isinstance(t, Tensor) or t._base is not None or t._node.op is not LEAF:
-                    continue
-                node = t._node
-                alone = not t._viewed and not node.mark & SHARED and sole_array(node)
-                del node
-                if alone and sole_node(t):
-                    node = t._node
-                    pool = self._free.setdefault((node.shape, node.dtype), [])
-                    if len(pool) < 4:
-                        pool.append(node.value)
-                old = t._node
-                where = f"{self._label} at {user_line()}"
-                bind(t, Node(DONATED, (), (where,), old.shape, old.dtype))
+            for t in flatten(args[position])[0] if position < len(args) else ():
+                if isinstance(t, Tensor) and t._base is None and t._node.op is LEAF:
+                    old = t._node
+                    where = f"{self._label} at {user_line()}"
+                    bind(t, Node(DONATED, (), (where,), old.shape, old.dtype))
 
     # -- a new signature --------------------------------------------------------------------------
 
@@ -366,11 +374,22 @@ class JitFunction:
             traced = Traced(self._label, self._flat(spec, bool(kwargs), static), kinds)
             made = Signature(traced, kinds, names, self._label)
             made.trace_seconds = time.perf_counter() - started
+            made.parallel = self._parallel
+            if not kwargs:
+                made.donated = self._donated_leaves(spec)
             made.statics = tuple([(n, repr(v)) for n, v, _ in static])
             made.reason = differences(made, list(self._signatures.values()))
             if made.is_cacheable:
                 self._signatures[key] = made
             return made
+
+    def _donated_leaves(self, spec) -> tuple[int, ...]:
+        """Positions, among all leaves, of those of the donated arguments."""
+        counts = [child.count for child in spec.children]
+        starts = [sum(counts[:k]) for k in range(len(counts))]
+        return tuple(
+            [starts[k] + j for k in self._donate if k < len(counts) for j in range(counts[k])]
+        )
 
     def _flat(self, spec, keywords: bool, static: tuple) -> Callable:
         """The function of the leaves alone."""
@@ -426,7 +445,6 @@ class JitFunction:
         """Forget all traces; the next call traces anew."""
         with self._lock:
             self._signatures.clear()
-            self._free.clear()
 
     def __get__(self, instance, owner=None):
         return self if instance is None else MethodType(self, instance)
@@ -518,6 +536,13 @@ def _hashable(x) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _is_alone(t: Tensor) -> bool:
+    """Whether nothing but `t`, and the list of this call's arguments, refers to its memory."""
+    if t._base is not None or t._viewed or t._node.op is not LEAF or t._node.mark & SHARED:
+        return False
+    return sole_array(t._node) and sole_node(t, besides=1)
 
 
 def _is_array(x) -> bool:

@@ -59,6 +59,6 @@ class _TensorProbe:
 _ONE_NODE = _node_count(_TensorProbe())
 
 
-def sole_node(tensor) -> bool:
-    """Whether nothing but `tensor` refers to its node (no graph was recorded from it)."""
-    return _node_count(tensor) <= _ONE_NODE
+def sole_node(tensor, besides: int = 0) -> bool:
+    """Whether nothing but `tensor` (and so many others) refers to its node: no graph was recorded from it."""
+    return _node_count(tensor) <= _ONE_NODE + besides

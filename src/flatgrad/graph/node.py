@@ -107,9 +107,11 @@ class Graph:
 
     The inputs are nodes of the op ``input``; no other pending node may be reached from the outputs
     but constants.
+
+    updates : pairs (output, input) of positions: the output is what this input, a leaf, becomes next.
     """
 
-    __slots__ = ("__weakref__", "_order", "dtypes", "inputs", "name", "outputs", "shapes")
+    __slots__ = ("__weakref__", "_order", "dtypes", "inputs", "name", "outputs", "shapes", "updates")
 
     def __init__(self, inputs: tuple[Node, ...], outputs: tuple[Node, ...], name: str = "graph"):
         self.inputs = tuple(inputs)
@@ -117,7 +119,15 @@ class Graph:
         self.shapes = tuple(n.shape for n in self.outputs)
         self.dtypes = tuple(n.dtype for n in self.outputs)
         self.name = name
+        self.updates: tuple = ()
         self._order = None
+
+    @classmethod
+    def ordered(cls, graph: Graph, order: list[Node]) -> Graph:
+        """`graph`, its nodes in another order, which has the inputs of a node before it as well."""
+        found = cls(graph.inputs, graph.outputs, graph.name)
+        found._order = order
+        return found
 
     @property
     def order(self) -> list[Node]:

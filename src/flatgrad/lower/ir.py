@@ -11,7 +11,7 @@ classes and decide nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..graph import dtypes
 from ..graph.dtypes import DType
@@ -443,6 +443,7 @@ class Program:
 
     slots : sizes in bytes of the arena's disjoint slots; place : buffer -> slot. Buffers whose
     lifetimes do not meet may share a slot; two slots never overlap, so printers may say noalias.
+    results : the buffer of each result in order: an output, or an input that is overwritten.
     """
 
     inputs: list
@@ -451,6 +452,12 @@ class Program:
     slots: list
     place: dict
     checks: list
+    results: list = field(default_factory=list)
+
+    @property
+    def updated(self) -> list:
+        """The inputs that the program overwrites."""
+        return [b for b in self.results if b.role == "in"]
 
     @property
     def arena_bytes(self) -> int:

@@ -7,7 +7,7 @@ from ..graph import dtypes
 from ..graph.node import PROJ, Graph, Node
 from ..graph.shapes import numel
 from . import fuse, ir, passes
-from .control import CONTROL
+from .control import CONTROL, copy, outer
 from .decide import decide
 from .factor import FACTORS, is_small
 from .factor_qr import QR, is_small_qr
@@ -41,8 +41,20 @@ def graphs_of(node: Node) -> list[Graph]:
     return [g for g in found if type(g) is Graph]
 
 
-def lower(graph: Graph, dump=None, machine: Machine | None = None) -> ir.Program:
+def lower(
+    graph: Graph, dump=None, machine: Machine | None = None, updates: dict | None = None
+) -> ir.Program:
     """The loop program that computes ``graph.outputs`` from ``graph.inputs``, for a machine's registers.
+
+    Parameters
+    ----------
+    graph : Graph
+    dump : callable, optional
+        Sees the body after each pass.
+    machine : Machine, optional
+    updates : dict, optional
+        {output: position of an input}: it is written over this input, once everything else is known
+        (unless a run-time check could then come too late: ``results`` of the program tells).
 
     Raises
     ------
@@ -58,17 +70,47 @@ def lower(graph: Graph, dump=None, machine: Machine | None = None) -> ir.Program
                 f"lower: {node.op.name} ({node.op.kind}) has no loops; please report"
             )
     inputs = [_buffer(f"x{k}", n, "in") for k, n in enumerate(graph.inputs)]
-    outputs = {n: _buffer(f"y{k}", n, "out") for k, n in enumerate(dict.fromkeys(graph.outputs))}
-    written = _behind_reshapes(outputs)
-    given = {n: read(b, n.shape) for n, b in zip(graph.inputs, inputs, strict=True)}
+    updates = updates or {}
+    results = list(dict.fromkeys(graph.outputs))
+    outputs = {n: _buffer(f"y{k}", n, "out") for k, n in enumerate(results) if n not in updates}
+    pull = Pull({n: read(b, n.shape) for n, b in zip(graph.inputs, inputs, strict=True)})
     lowering = Lowering()
-    nests = lowering.nests(graph, Pull(given), written)
+    # As the carries of a loop: new values have buffers of their own (which go where the copy joins the
+    # loop that computes them), since all must be known before anything is overwritten.
+    values = {n: lowering.buffer(n.dtype, n.shape) for n in updates}
+    written = _behind_reshapes(outputs | values)
+    nests = lowering.nests(_with_last(graph, updates), pull, written)
+    nests += [copy(outer(pull, n), inputs[k], n.shape, updates=True) for n, k in updates.items()]
     body = lowering.checks.around(fuse.statements(fuse.fuse(nests)))
+    if body is None:
+        return lower(graph, dump, machine)
     if dump is not None:
         dump("fuse", body)
     body = passes.run(body, dump)
     slots, place = plan(body)
-    return ir.Program(inputs, list(outputs.values()), body, slots, place, lowering.checks.errors)
+    return ir.Program(
+        inputs,
+        list(outputs.values()),
+        body,
+        slots,
+        place,
+        lowering.checks.errors,
+        [inputs[updates[n]] if n in updates else outputs[n] for n in results],
+    )
+
+
+def _with_last(graph: Graph, updates: dict) -> Graph:
+    """`graph` with the nodes that overwrite an input, and what needs them, behind all others.
+
+    What reads the old value comes before, so the new one can be written by the loop that computes it.
+    """
+    if not updates:
+        return graph
+    last = set(updates)
+    for node in graph.order:
+        if not last.isdisjoint(node.inputs):
+            last.add(node)
+    return Graph.ordered(graph, sorted(graph.order, key=lambda n: n in last))
 
 
 def _behind_reshapes(outputs: dict[Node, Buffer]) -> dict[Node, Buffer]:
@@ -167,11 +209,28 @@ class Checks:
                     break
         pull.bounds.clear()
 
-    def around(self, body: list) -> list:
+    def around(self, body: list) -> list | None:
+        """`body` with its checks, before any input is overwritten; None if that can't be."""
         flags = [f"bad{k}" for k in range(len(self.errors))]
         start = [ir.Set(flag, ir.const(False, dtypes.bool_)) for flag in flags]
-        end = [ir.Check(~ir.var(flag, dtypes.bool_), k + 1) for k, flag in enumerate(flags)]
-        return start + body + end
+        tests = [ir.Check(~ir.var(flag, dtypes.bool_), k + 1) for k, flag in enumerate(flags)]
+        at = next((k for k, s in enumerate(body) if _overwrites(s)), len(body))
+        if flags and any(_raises(s, flags) for s in body[at:]):
+            return None
+        return start + body[:at] + tests + body[at:]
+
+
+def _overwrites(statement) -> bool:
+    """Whether a statement, or one inside it, writes to an input."""
+    found = [
+        s.buffer for s, _ in passes.walk([statement]) if isinstance(s, (ir.Store, ir.AccumStore))
+    ]
+    found += [s.c[0] for s, _ in passes.walk([statement]) if isinstance(s, (ir.Gemm, ir.Tile))]
+    return any(b.role == "in" for b in found)
+
+
+def _raises(statement, flags) -> bool:
+    return any(isinstance(s, ir.Accum) and s.name in flags for s, _ in passes.walk([statement]))
 
 
 def _out_of_range(node: Node, size: int):

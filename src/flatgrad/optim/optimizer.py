@@ -192,6 +192,11 @@ class Optimizer:
 
         graph, captured = trace(update, inputs, name=type(self).__name__.lower())
         assert not captured, "an update rule used a tensor from outside: please report"
+        # A parameter's gradient comes in before it and its states, the numbers before all.
+        many = range(0, len(graph.outputs), width - 1)
+        graph.updates = tuple(
+            [(k + j, 2 + k // (width - 1) * width + j) for k in many for j in range(width - 1)]
+        )
         return graph
 
     def _age(self, p: Tensor) -> int:

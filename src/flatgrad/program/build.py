@@ -42,13 +42,16 @@ def program({names}):
 class Segment:
     """One flat compiled function with its arena."""
 
-    def __init__(self, graph: Graph):
-        self.loops = lower(graph, machine=host())
+    def __init__(self, graph: Graph, updates: dict | None = None):
+        self.loops = lower(graph, machine=host(), updates=updates)
         self.source = _readable(self.loops)
         self.arenas: list = []
         self.function = None
         self.from_disk = False
         self.outputs = [(b.shape, b.dtype.np) for b in self.loops.outputs]
+        every = [*self.loops.inputs, *self.loops.outputs]
+        # Where the results are among inputs and outputs, if some are written over inputs.
+        self.places = [every.index(b) for b in self.loops.results] if self.loops.updated else None
 
     def compile(self) -> None:
         """Jit the loops (or load them from the disk cache).
@@ -85,7 +88,7 @@ class Segment:
         return (*arrays, types.Array(types.uint8, 1, "C"))
 
     def __call__(self, inputs: list) -> list:
-        """Run on arrays (C-contiguous, writable); returns fresh outputs."""
+        """Run on arrays (C-contiguous, writable); returns fresh outputs, and inputs that were overwritten."""
         empty = np.empty
         out = [empty(shape, dtype) for shape, dtype in self.outputs]
         try:
@@ -96,7 +99,10 @@ class Segment:
         self.arenas.append(arena)
         if code:
             raise self.loops.checks[code - 1]()
-        return out
+        if self.places is None:
+            return out
+        every = (*inputs, *out)
+        return [every[k] for k in self.places]
 
 
 def aligned(size: int) -> np.ndarray:
@@ -142,10 +148,24 @@ def plain(array: np.ndarray) -> np.ndarray:
 
 
 class Compiled:
-    """A graph as a list of steps over numbered values."""
+    """A graph as a list of steps over numbered values.
 
-    def __init__(self, graph: Graph):
+    Parameters
+    ----------
+    graph : Graph
+    updates : dict, optional
+        {output: input}: if the program is one segment, the output is written over the input's array.
+
+    Attributes
+    ----------
+    updated : list of int
+        Positions of the inputs that are overwritten. Whoever calls the program owns their arrays.
+    """
+
+    def __init__(self, graph: Graph, updates: dict | None = None):
         self.graph = graph
+        self._updates = updates or {}
+        self.updated: list[int] = []
         self.steps: list = []  # (segment or host, input slots, output slots)
         self.constants: list = []  # (slot, array) that library nodes read
         started = time.perf_counter()
@@ -184,6 +204,8 @@ class Compiled:
         level = _levels(self.graph)
         slots: dict[Node, int] = {n: k for k, n in enumerate(self.graph.inputs)}
         outputs = set(self.graph.outputs)
+        if max(level.values(), default=0):
+            self._updates = {}
         for stage in range(max(level.values(), default=0) + 1):
             members = [
                 n
@@ -246,13 +268,12 @@ class Compiled:
             return
         graph = Graph(tuple(known.values()), tuple(mapping[n] for n in wanted))
         start = len(slots)
-        self.steps.append(
-            (
-                Segment(graph),
-                [slots[s] for s in known],
-                list(range(start, start + len(wanted))),
-            )
-        )
+        position = {s: k for k, s in enumerate(known)}
+        updates = {mapping[n]: position[s] for n, s in self._updates.items()}
+        segment = Segment(graph, updates)
+        inputs = [slots[s] for s in known]
+        self.updated += [inputs[segment.loops.inputs.index(b)] for b in segment.loops.updated]
+        self.steps.append((segment, inputs, list(range(start, start + len(wanted)))))
         for node in wanted:
             slots[node] = len(slots)
 
@@ -295,7 +316,7 @@ def _levels(graph: Graph) -> dict[Node, int]:
             level[node] = 0
         elif has_loops(node):
             level[node] = before + before % 2
-        elif node.op.kind in ("library", "proj", *CONTROL):
+        elif node.op.kind in ("library", "window", "proj", *CONTROL):
             level[node] = before if before % 2 else before + 1
         else:
             raise CompileError(f"build: a node of kind {node.op.kind!r} cannot be compiled")

@@ -24,7 +24,7 @@ from ..transform.simplify import simplify
 from .build import _comment, _compiling, _readable, plain
 from .cache import compile_function, load_module
 
-__all__ = ["Entry", "foreign", "prepared"]
+__all__ = ["Entry", "foreign", "given_up", "prepared"]
 
 HEAD = '''"""A flatgrad program: these loops, printed to LLVM inside ``run`` and jitted by Numba.
 
@@ -76,6 +76,22 @@ def prepared(graph: Graph) -> tuple[Graph, list[np.ndarray]]:
     return Graph(found.inputs, tuple(outputs), graph.name), [plain(n.value) for n in held]
 
 
+def given_up(graph: Graph, positions) -> dict[Node, int]:
+    """{output: position of the input that it is written over}, for inputs that the caller gives up.
+
+    Each such input is for the first output of its shape and dtype that has none yet.
+    """
+    found: dict[Node, int] = {}
+    for k in positions:
+        hole = graph.inputs[k]
+        for node in graph.outputs:
+            same = node.shape == hole.shape and node.dtype is hole.dtype
+            if same and node.shape and node not in found and graph.outputs.count(node) == 1:
+                found[node] = k
+                break
+    return found
+
+
 def foreign(graph: Graph) -> Node | None:
     """A node of `graph` that has no machine code, if there is one."""
     for node in graph.order:
@@ -125,6 +141,10 @@ class Entry:
         How errors call it.
     names : list of str
         How errors call the arguments.
+    updates : dict, optional
+        {output: position of the argument that it is written over}: see `lower`.
+    parallel : bool
+        Whether large loops run on several threads.
 
     Raises
     ------
@@ -132,7 +152,7 @@ class Entry:
         If a node has no machine code.
     """
 
-    def __init__(self, graph: Graph, constants, numbers, label: str, names):
+    def __init__(self, graph: Graph, constants, numbers, label: str, names, updates=None, parallel=False):
         node = foreign(graph)
         if node is not None:
             raise UnsupportedError(
@@ -147,7 +167,7 @@ class Entry:
         self._lock = threading.RLock()
         self._made: dict = {}
         with _compiling:
-            self.loops = lower(graph, machine=host())
+            self.loops = lower(graph, machine=host(parallel), updates=updates)
             self.source = _readable(self.loops)
 
     @property
@@ -194,7 +214,7 @@ class Entry:
             return self._made[key]
 
     def _make(self, function: str, template: str, signature):
-        from ..emit import blas
+        from ..emit import blas, threads
         from ..emit.entry import Offer, offer
 
         names = self.names
@@ -210,7 +230,7 @@ class Entry:
         self._made["offer", name] = what  # the intrinsic asks for it when Numba specializes later
         offer(name, what)
         head = HEAD.format(comment=_comment(self.source), digest=name)
-        with _compiling, blas.provided():
+        with _compiling, blas.provided(), threads.provided(self.loops):
             if signature is None:
                 return getattr(load_module(head + text, "entry"), function)
             known = _ready.get(name)
@@ -272,7 +292,7 @@ class Entry:
             passed=passed,
             errors=self._errors(),
             returned=_tuple(returned),
-            everything=_tuple([b.name for b in outputs]),
+            everything=_tuple([b.name for b in self.loops.results]),
             types=", ".join(
                 f"types.CPointer(types.{_numba_name(b)})" for b in (*self.arguments, *outputs)
             ),

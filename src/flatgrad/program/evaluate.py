@@ -20,9 +20,9 @@ def evaluate(nodes) -> None:
     if not roots:
         return
     roots += take_demanded()
-    key, inputs, numbers, outputs = signature(roots)
+    key, inputs, numbers, outputs, walk = signature(roots)
     program = program_for(key)
-    results = program.run(roots, inputs, numbers, outputs)
+    results = program.run(roots, inputs, numbers, outputs, walk)
     for node, value in zip(outputs, results, strict=True):
         settle(node, value)
         node.program = program
@@ -30,7 +30,7 @@ def evaluate(nodes) -> None:
 
 
 def signature(roots):
-    """(key, known nodes, number nodes, wanted nodes) of the pending graph of `roots`.
+    """(key, known nodes, number nodes, wanted nodes, all nodes) of the pending graph of `roots`.
 
     Nodes are numbered as the walk finds them, so equal structures have equal keys whatever the
     nodes' history. Wanted are the roots, and what a live tensor shows. A known node is described
@@ -78,7 +78,7 @@ def signature(roots):
         if keep:
             outputs.append(node)
             push(True)
-    return tuple(key), inputs, numbers, outputs
+    return tuple(key), inputs, numbers, outputs, list(at)
 
 
 def flush(node: Node) -> None:

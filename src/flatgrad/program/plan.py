@@ -7,6 +7,7 @@ import numpy as np
 from ..graph.node import CONST, Node, placeholder
 from ..transform.simplify import simplify
 from . import interpret
+from .overwrite import Overwritten, replaced, take
 
 
 class Plan:
@@ -20,6 +21,8 @@ class Plan:
     varied : frozenset of int
         Positions of the numbers that are inputs.
     compiled : Compiled or None
+    overwritten : list of Overwritten
+        The leaves that the compiled form overwrites.
     """
 
     def __init__(self, order, inputs, numbers, outputs, varied: frozenset):
@@ -41,6 +44,9 @@ class Plan:
         self._places = _places(outputs)
         self._constants = {n: n.value for n in graph.order if n.op is CONST}
         self._seen = numbers
+        updates = replaced(outputs, mapping, dict(zip(inputs, holes[:count], strict=True)))
+        self._updates = {n: hole for n, hole in updates.items() if hole in used}
+        self.overwritten: list[Overwritten] = []
         self.graph = graph
         self.varied = varied
         self.compiled = None
@@ -60,6 +66,28 @@ class Plan:
         if self._numbers:
             values += [numbers[k].value for k in self._numbers]
         return values + self._captured if self._captured else values
+
+    def compile(self, inputs, walk) -> None:
+        """Make the compiled form; `walk` are the nodes of this call's pending graph."""
+        from .build import Compiled
+
+        compiled = Compiled(self.graph, self._updates)
+        for k in compiled.updated:
+            at = self._inputs[k]
+            self.overwritten.append(Overwritten(at, k, inputs[at], walk))
+        self.compiled = compiled
+
+    def run(self, inputs, numbers, walk) -> list:
+        """The values of each wanted node, by the compiled form."""
+        free = [o for o in self.overwritten if o.is_free(inputs, walk)]
+        arrays = self.arrays(inputs, numbers)
+        for o in self.overwritten:
+            if o not in free:
+                arrays[o.position] = arrays[o.position].copy()
+        results = self.grouped(self.compiled(arrays))
+        for o in free:
+            take(inputs[o.at])
+        return results
 
     def interpret(self, arrays) -> list:
         """Values of the graph's outputs, node by node."""

@@ -139,14 +139,17 @@ class Program:
         """The compiled form, or None."""
         return None if self._plan is None else self._plan.compiled
 
-    def run(self, roots, inputs, numbers, outputs) -> list[np.ndarray]:
-        """Values of `outputs`, which are the roots and what else is wanted behind them."""
+    def run(self, roots, inputs, numbers, outputs, walk) -> list[np.ndarray]:
+        """Values of `outputs`, which are the roots and what else is wanted behind them.
+
+        `walk` are the nodes in the order of the signature.
+        """
         self.calls += 1
         plan = self._plan
         if plan is not None and plan.changed(numbers):
             plan = self._replan(plan.varied | plan.changed(numbers))
         if plan is None or plan.compiled is None or settings.mode == "never":
-            plan = self._choose(roots, inputs, numbers, outputs)
+            plan = self._choose(roots, inputs, numbers, outputs, walk)
         if plan is None or plan.compiled is None or settings.mode == "never":
             if self._wants_loop():
                 results = self._loop(roots, inputs, numbers, outputs)
@@ -154,7 +157,7 @@ class Program:
                     return results
             return self._interpret(plan, roots, inputs, numbers, outputs)
         self.tier = "compiled"
-        return plan.grouped(plan.compiled(plan.arrays(inputs, numbers)))
+        return plan.run(inputs, numbers, walk)
 
     def _replan(self, varied) -> None:
         """Numbers that changed become inputs of the next plan; the old one is void."""
@@ -219,7 +222,7 @@ class Program:
         start = 0.0 if "numba" in sys.modules else NUMBA_START
         return start + COMPILE_START + COMPILE_NODE * self.weight
 
-    def _choose(self, roots, inputs, numbers, outputs) -> Plan | None:
+    def _choose(self, roots, inputs, numbers, outputs, walk) -> Plan | None:
         """The plan to run, compiled if that pays; None for a first or a very large evaluation."""
         if not self.nodes:
             order = pending(roots)
@@ -240,9 +243,7 @@ class Program:
                     self._varied = self._varied | differing(self._first, numbers)
                 plan = self._plan = Plan(pending(roots), inputs, numbers, outputs, self._varied)
             if wanted and plan.compiled is None:
-                from .build import Compiled
-
-                plan.compiled = Compiled(plan.graph)
+                plan.compile(inputs, walk)
                 live.count += 1
         return plan
 

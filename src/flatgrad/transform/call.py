@@ -77,7 +77,10 @@ def call(graph: Graph, tensors) -> tuple[Tensor, ...]:
 
 
 def evaluated_call(graph: Graph, nodes: tuple) -> tuple:
-    """The arrays of one call of `graph`, evaluated now with everything pending behind `nodes`."""
+    """The arrays of one call of `graph`, evaluated now with everything pending behind `nodes`.
+
+    Leaves that its ``updates`` name may have no value afterwards.
+    """
     whole = Node(CALL, nodes, (graph,), graph.shapes, graph.dtypes)
     late.evaluate([whole])
     return whole.value
