@@ -3,7 +3,7 @@
 import importlib as _importlib
 
 from . import numpy_face, ops, program
-from . import autograd, errors, func, linalg
+from . import autograd, errors, linalg
 from .array import *  # noqa: F403
 from .autograd import (
     enable_grad,
@@ -13,7 +13,6 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
-from .func import grad, hessian, hvp, jacfwd, jacrev, jvp, value_and_grad, vjp
 from .graph.dtypes import (
     DType,
     float32,
