@@ -1,4 +1,4 @@
-"""Forward and backward in one program: losses, norms, attention, an LSTM cell (beside C: benchmarks/fusion.py)."""
+"""Forward and backward in one program: losses, norms, an LSTM cell (beside C: benchmarks/fusion.py)."""
 
 import flatgrad as fg
 
