@@ -11,6 +11,7 @@ from . import (
     dropping,
     lookup,
     losses,
+    normalization,
     pooling,
 )
 from .activation import *  # noqa: F403
@@ -22,6 +23,7 @@ from .dense import *  # noqa: F403
 from .dropping import *  # noqa: F403
 from .lookup import *  # noqa: F403
 from .losses import *  # noqa: F403
+from .normalization import *  # noqa: F403
 from .pooling import *  # noqa: F403
 
 __all__ = ["pad"]
@@ -35,6 +37,7 @@ for _family in (
     dropping,
     lookup,
     losses,
+    normalization,
     pooling,
 ):
     __all__ += _family.__all__
