@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+import numpy as np
+
 from ..autograd.hooks import run_hooks
 from ..autograd.modes import inference_mode, set_grad_enabled
 from ..errors import GradientError
 from ..graph.modes import modes
-from ..graph.node import NUMBER, Node, const, placeholder
+from ..graph.node import NUMBER, Node, const, leaf, placeholder
 from ..graph.op import PUBLIC
 from ..graph.shapes import numel
+from ..ops.joining import unit
 from ..tensor import ALIAS, Tensor, node_of, record, wrap
 from ..transform.batch import batched, everywhere
 from ..transform.call import call
@@ -34,6 +37,21 @@ BATCHED = 1 << 18
 
 # Nodes of a linear function of several vectors that is recorded vector by vector; past it, a loop.
 UNROLLED = 300
+
+# A linear function of operations of these kinds is recorded unit vector by unit vector: of how many,
+# and as how many operations in all.
+DIRECTIONS, RECORDED = 8, 400
+PLAIN = (
+    "input",
+    "const",
+    "alias",
+    "elementwise",
+    "movement",
+    "reduction",
+    "cat",
+    "pad",
+    "view_scatter",
+)
 
 
 def zeros_like(t: Tensor) -> Tensor:
@@ -206,6 +224,7 @@ class Linear:
 
     def __init__(self, record, like, grad: bool):
         self.grad = grad
+        self.record = record
         with quiet(grad=grad):
             seeds = [placeholder(k, *_kind(t)) for k, t in enumerate(like)]
             found = record([wrap(s) for s in seeds])
@@ -240,6 +259,20 @@ class Linear:
         stack = PUBLIC["stack"].function
         return self._spread([stack([row[k] for row in parts]) for k in self.reached])
 
+    def images(self, shape: tuple, dtype) -> list[Tensor | None]:
+        """The images of all unit vectors of one argument, stacked; None is zero.
+
+        A few short passes are recorded one by one: what is zero in one of them is not computed there.
+        """
+        count = numel(shape)
+        kinds = [n.op.kind for n in self.graph.order]
+        work = count * sum(k in ("elementwise", "reduction") for k in kinds)
+        if count > DIRECTIONS or work > RECORDED or any(k not in PLAIN for k in kinds):
+            units = np.eye(count, dtype=dtype.np).reshape((count, *shape))
+            return self.rows([wrap(leaf(units, dtype))], count)
+        rows = [self.record([unit(shape, at, dtype)]) for at in np.ndindex(shape)]
+        return [_stacked(column) for column in zip(*rows, strict=True)]
+
     def _suits_batching(self, count: int) -> bool:
         """Whether all at once is better than one after the other: products of matrices, and small ones."""
         order = self.graph.order
@@ -255,6 +288,14 @@ class Linear:
         for k, t in zip(self.reached, results, strict=True):
             out[k] = t
         return out
+
+
+def _stacked(column) -> Tensor | None:
+    """Tensors of one shape as rows; None, which is zero, if all are."""
+    known = next((t for t in column if t is not None), None)
+    if known is None:
+        return None
+    return PUBLIC["stack"].function([zeros_like(known) if t is None else t for t in column])
 
 
 def _kind(t: Tensor | Node) -> tuple:

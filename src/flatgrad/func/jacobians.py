@@ -111,7 +111,8 @@ def passes(linear: Linear, t: Tensor, chunk: int | None) -> list[Tensor | None]:
         return [None] * linear.count
     if count == 1:
         return linear([wrap(const(1, t.dtype, shape))])
-    chunk = count if chunk is None else chunk
+    if chunk is None:
+        return linear.images(shape, t.dtype)
     parts = []
     for start in range(0, count, chunk):
         size = min(chunk, count - start)

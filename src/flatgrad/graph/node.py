@@ -18,6 +18,7 @@ SHARED = 2  # a leaf whose buffer the user's own NumPy array shares
 DIRECT = 4  # backward must run its rule itself, not a cached pullback (hooks, custom functions)
 INFERENCE = 8  # made in inference mode: no rule may save it
 NUMBER = 16  # a placeholder for a Python number: it promotes as one
+UNIT = 32  # a Jacobian's direction: 1 at one place and 0 elsewhere, whatever the values are
 
 
 _created = count()
@@ -43,7 +44,7 @@ class Node:
     holder : weakref.ref or None
         The tensor that shows this node to the user; while it lives, evaluation keeps the value.
     mark : int
-        Bits FREED, SHARED, DIRECT, INFERENCE and NUMBER.
+        Bits FREED, SHARED, DIRECT, INFERENCE, NUMBER and UNIT.
     where : str or None
         The user's ``file:line``, kept under anomaly detection.
     hooks : list of callable or None

@@ -10,11 +10,12 @@ import numpy as np
 
 from ..errors import ArgumentError, IndexingError, ShapeError
 from ..graph.dtypes import promote_types
+from ..graph.node import UNIT, const
 from ..graph.op import BadCall, Exact, Sample
 from ..graph.shapes import normal_dim
-from ..tensor import ALIAS, Tensor, node_of, record, several
+from ..tensor import ALIAS, Tensor, node_of, record, several, wrap
 from .declare import alias, cast, composite, linear, primitive, tensor_of
-from .movement import SLICE, dims_argument, reshape
+from .movement import SLICE, dims_argument, part_of, reshape
 from .scalars import written
 from .views import index_argument, part, unsqueeze
 
@@ -38,7 +39,11 @@ def _cat_pullback(g, out, inputs, dim):
     found, start = [], 0
     for x in inputs:
         size = x._node.shape[dim]
-        found.append(_cut(g, dim, start, size) if x._node.requires_grad else None)
+        part = None
+        if x._node.requires_grad:
+            starts = tuple([start if k == dim else 0 for k in range(len(x._node.shape))])
+            part = part_of(g, starts, (1,) * len(starts), x._node.shape)
+        found.append(part)
         start += size
     return tuple(found)
 
@@ -417,6 +422,17 @@ PAD = primitive(
     ),
     doc="`low` elements of the number `fill` before and `high` after those of each dimension.",
 )
+
+
+def unit(shape: tuple, at: tuple, dtype) -> Tensor:
+    """1 at one place and 0 elsewhere: what reads another part of it (`part_of`) knows that this is zero."""
+    one = wrap(const(1, dtype, (1,) * len(shape)))
+    if all(s == 1 for s in shape):
+        return one
+    after = tuple([s - 1 - k for s, k in zip(shape, at, strict=True)])
+    made = record(PAD, (one,), (at, after, Exact(0)))
+    made._node.mark |= UNIT
+    return made
 
 
 def _pad_samples(rng):

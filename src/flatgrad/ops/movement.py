@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..graph.node import UNIT
 from ..graph.op import REGISTRY, BadCall, Op, Sample
 from ..graph.shapes import addressable, broadcast, normal_dim, numel, row_major_strides
 from ..tensor import ALIAS, DETACH, Tensor, node_of, record, record_view, root_of
@@ -326,6 +327,19 @@ def _slice_numpy(x, starts, steps, shape):
     return x[tuple(key)]
 
 
+def part_of(t: Tensor, starts: tuple, steps: tuple, shape: tuple) -> Tensor | None:
+    """A slice of `t`. Of a Jacobian's direction it is zero (None), or a direction again."""
+    node = t._node
+    if node.mark & UNIT and all(k == 1 for k in steps):
+        from .joining import unit
+
+        at = [k - start for k, start in zip(node.attrs[0], starts, strict=True)]
+        if any(not 0 <= k < size for k, size in zip(at, shape, strict=True)):
+            return None
+        return unit(shape, tuple(at), node.dtype)
+    return record(SLICE, (t,), (starts, steps, shape))
+
+
 def _slice_pullback(g, out, x, starts, steps, shape):
     return (scatter_into_zeros(SLICE, x, g, (starts, steps, shape)),)
 
@@ -338,7 +352,7 @@ SLICE = primitive(
     infer=lambda x, starts, steps, shape: (shape, x.dtype),
     numpy=_slice_numpy,
     pullback=_slice_pullback,
-    pushforward=lambda ts, out, x, *attrs: linear(ts, lambda t: record(SLICE, (t,), attrs)),
+    pushforward=lambda ts, out, x, *attrs: linear(ts, lambda t: part_of(t, *attrs)),
     loop=lambda index, in_shape, starts, steps, shape: [
         start + i * step for i, start, step in zip(index, starts, steps, strict=True)
     ],
