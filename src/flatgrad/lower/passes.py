@@ -11,6 +11,7 @@ from collections import Counter
 from ..graph import dtypes
 from . import ir, parallel
 from .index import build, linear, value_range
+from .inplace import inplace
 from .ir import Axis, Buffer, Expr
 from .machine import present
 from .nest import expressions, fresh, loads_of, reads_of, substitute, substitute_statement
@@ -173,8 +174,18 @@ def shrink(body: list) -> list:
         low, size = _extent(forms, dropped)
         if size < buffer.size:
             small = Buffer(buffer.name, buffer.dtype, size, "arena")
-            replaced[buffer] = (small, set(dropped), low)
-    return _rebuffer(body, replaced) if replaced else body
+            replaced[buffer] = _without_axes(small, set(dropped), low)
+    return rebuffered(body, replaced) if replaced else body
+
+
+def _without_axes(small: Buffer, dropped: set, low: int):
+    """Where an index is in `small`: the dropped axes removed from it."""
+
+    def place(at: Expr) -> tuple[Buffer, Expr]:
+        terms, offset = linear(at)
+        return small, build(({a: c for a, c in terms.items() if a not in dropped}, offset - low))
+
+    return place
 
 
 def _extent(forms, dropped):
@@ -186,14 +197,12 @@ def _extent(forms, dropped):
     return (0, float("inf")) if low < 0 or high == float("inf") else (low, high - low + 1)
 
 
-def _rebuffer(body, replaced) -> list:
-    """Accesses to the replaced buffers, their dropped axes removed from the indices."""
+def rebuffered(body, replaced: dict) -> list:
+    """`body` with buffers replaced: each by ``place(index) -> (another buffer, the index there)``."""
     memo: dict = {}
 
     def index(buffer, at):
-        small, dropped, low = replaced[buffer]
-        terms, offset = linear(at)
-        return small, build(({a: c for a, c in terms.items() if a not in dropped}, offset - low))
+        return replaced[buffer](at)
 
     def expr(e: Expr) -> Expr:
         found = memo.get(e)
@@ -389,7 +398,7 @@ def _reads(e: Expr, buffer: Buffer) -> bool:
     return False
 
 
-PASSES = (forward, drop_dead, spread, shrink, collapse, strip, share)
+PASSES = (forward, drop_dead, inplace, spread, shrink, collapse, strip, share)
 
 
 def run(body: list, dump=None) -> list:
