@@ -134,7 +134,8 @@ def measure(layer, budget: float) -> dict:
     arrays = operands(layer, rng)
     cotangent = rng.standard_normal(shape_of(layer, arrays)).astype(np.float32)
     runs = [ours(layer, arrays, cotangent), pytorch(layer, arrays, cotangent)]
-    mine, theirs = [[np.array(x) for x in run()] for run in runs]
+    mine = [x.copy() for x in runs[0]()]
+    theirs = [x.numpy().copy() for x in runs[1]()]
     for a, b in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * max(1.0, abs(b).max()))
     mine, theirs = seconds(runs, budget)

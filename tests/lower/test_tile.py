@@ -126,6 +126,27 @@ def test_any_machine_reads_and_writes_the_right_elements(machine, out, inner, si
     np.testing.assert_allclose(got, c, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("machine", MACHINES[1:], ids=lambda m: f"{m.vector}x{m.registers}")
+def test_machine_code_of_other_vectors(machine, monkeypatch):
+    """LLVM splits or joins vectors as the processor at hand has them; the numbers stay."""
+    monkeypatch.setattr("flatgrad.program.entry.host", lambda parallel=False: machine)
+    rng = np.random.default_rng(11)
+    x, w = rng.standard_normal((2, 1, 3, 11, 9)), rng.standard_normal((1, 5, 3, 3, 3))
+
+    def conv(x, w):
+        return convolve(x, w, "result", (1, 2), (1, 1), (11, 5), (1, 1))
+
+    def f(x, w):
+        y = conv(x, w)
+        return fg.value_and_grad(lambda w: (conv(x, w) ** 2).sum())(w), y @ y.mT
+
+    (value, gradient), product = fg.compile(f, x, w)(x, w)
+    (want, slope), expected = f(fg.tensor(x), fg.tensor(w))
+    np.testing.assert_allclose(value, want.item(), rtol=1e-12)
+    np.testing.assert_allclose(gradient, slope.numpy(), rtol=1e-11)
+    np.testing.assert_allclose(product, expected.numpy(), rtol=1e-11, atol=1e-12)
+
+
 def test_registers_suffice():
     """No tile asks for more accumulators and operands than a machine has registers."""
     for machine, dtype in product(MACHINES, (dtypes.float32, dtypes.float64)):
