@@ -1,8 +1,8 @@
 """Contractions and windows of small networks beside PyTorch: ``python benchmarks/kernels.py``.
 
 Each row is a layer's forward pass and both of its gradients (input and weights), in float32, one thread.
-PyTorch runs ``forward`` and ``torch.autograd.grad`` eagerly; ours is one compiled program into given memory. The
-answers are compared before anything is timed; the two are timed in turns, and the fastest of each counts.
+PyTorch runs ``forward`` and ``torch.autograd.grad`` eagerly; ours is one compiled program into given memory.
+The answers are compared before anything is timed; the two are timed in turns, and the fastest of each counts.
 """
 
 from __future__ import annotations
