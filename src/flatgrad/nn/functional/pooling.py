@@ -13,7 +13,6 @@ from math import prod
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...graph.modes import modes
 from ...graph.node import const
 from ...graph.op import BadCall, Sample
 from ...ops.convolution import convolve, reach
@@ -118,19 +117,15 @@ def largest(name: str, x: Tensor, windows: Geometry, indexed: bool):
     if kind.category == 0:
         raise DTypeError(f"{name}: not defined for bool tensors; convert with .to() first")
     fill = -np.inf if kind.is_floating_point else int(np.iinfo(kind.np).min)
-    gathered = indexed or (modes.grad and x.requires_grad)
 
     def run(x):
         seen, dims = windows.seen(x, fill)
         if windows.tiled and not indexed:
             return (first_max(seen, dims),)
-        if not gathered:
-            return (first_max(seen, dims),)
         at = places(record(ARGMAX, (seen,), (dims,)), windows)
-        values = first_max(seen, dims) if windows.tiled else picked(x, at, len(windows.taps))
-        return (values, at) if indexed else (values,)
+        return (first_max(seen, dims) if windows.tiled else picked(x, at, len(windows.taps))), at
 
-    found = as_several(name, (windows, indexed, gathered), run, [x])
+    found = as_several(name, (windows, indexed), run, [x])
     return (found[0], found[1]) if indexed else found[0]
 
 
