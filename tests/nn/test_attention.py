@@ -166,7 +166,7 @@ def test_initial_weights():
 def test_encoder(options, compile, rng):
     def make(m):
         layer = m.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True, **options)
-        return m.TransformerEncoder(layer, 2, m.Linear(8, 8))
+        return m.TransformerEncoder(layer, 2, m.LayerNorm(8))
 
     ours, theirs = pair(make)
     x = both(rng.standard_normal((2, 5, 8)).astype(np.float32), True)

@@ -6,17 +6,15 @@ import copy
 import math
 from collections.abc import Callable
 
-from ..array.construct import full, ones, zeros
+from ..array.construct import full
 from ..errors import ArgumentError
-from ..ops.transcendental import rsqrt
 from ..tensor import Tensor
 from .attention import MultiheadAttention
 from .containers import ModuleList
 from .functional.activation import gelu, relu
 from .layers import Dropout, Linear
 from .module import Module
-from .once import as_one
-from .parameter import Parameter
+from .normalization import LayerNorm
 
 __all__ = [
     "TransformerDecoder",
@@ -25,25 +23,6 @@ __all__ = [
     "TransformerEncoderLayer",
     "causal_mask",
 ]
-
-
-class LayerNorm(Module):
-    """Each step's features with mean 0 and variance 1, then scaled and shifted."""
-
-    def __init__(self, size: int, eps: float = 1e-5, bias: bool = True, dtype=None):
-        super().__init__()
-        self.normalized_shape, self.eps = (size,), eps
-        self.weight = Parameter(ones(size, dtype=dtype))
-        self.register_parameter("bias", Parameter(zeros(size, dtype=dtype)) if bias else None)
-
-    def forward(self, input: Tensor) -> Tensor:
-        given = [input, *[p for p in (self.weight, self.bias) if p is not None]]
-        return as_one("layer_norm", self.eps, self._compute, given)
-
-    def _compute(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        centred = x - x.mean(-1, keepdim=True)
-        y = centred * rsqrt(centred.square().mean(-1, keepdim=True) + self.eps) * weight
-        return y if bias is None else y + bias
 
 
 _ACTIVATIONS = {"relu": relu, "gelu": gelu}

@@ -35,30 +35,27 @@ def _count(objects: list, k: int) -> int:
 _ONE = _count([_Probe()], 0)
 
 
-def replaced(outputs, mapping: dict, holes: dict) -> dict[Node, Node]:
+def replaced(outputs, results, holes: dict) -> dict[Node, Node]:
     """{simplified output: placeholder of the known leaf that it replaces}.
 
     Parameters
     ----------
     outputs : list of Node
         What is wanted of the pending graph: calls among them may have updates.
-    mapping : dict
-        Pending nodes to their simplified selves; a call's is the tuple of its outputs.
+    results : sequence of Node
+        Their simplified selves, a call's one after another.
     holes : dict
         Known nodes to their placeholders.
     """
     found: dict[Node, Node] = {}
-    wanted = [
-        m for n in outputs for m in (mapping[n] if type(mapping[n]) is tuple else [mapping[n]])
-    ]
+    start = 0
     for node in outputs:
-        if node.op.kind != "call":
-            continue
-        for k, at in node.attrs[0].updates:
-            old, new = node.inputs[at], mapping[node][k]
+        for k, at in node.attrs[0].updates if node.op.kind == "call" else ():
+            old, new = node.inputs[at], results[start + k]
             fits = old in holes and old.op is LEAF and new.op.kind not in ("input", "const")
-            if fits and wanted.count(new) == 1 and holes[old] not in found.values():
+            if fits and results.count(new) == 1 and holes[old] not in found.values():
                 found[new] = holes[old]
+        start += 1 if node.op.outputs == 1 else len(node.shape)
     return found
 
 

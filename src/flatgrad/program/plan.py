@@ -44,7 +44,8 @@ class Plan:
         self._places = _places(outputs)
         self._constants = {n: n.value for n in graph.order if n.op is CONST}
         self._seen = numbers
-        updates = replaced(outputs, mapping, dict(zip(inputs, holes[:count], strict=True)))
+        known = dict(zip(inputs, holes[:count], strict=True))
+        updates = replaced(outputs, graph.outputs, known)
         self._updates = {n: hole for n, hole in updates.items() if hole in used}
         self.overwritten: list[Overwritten] = []
         self.graph = graph
