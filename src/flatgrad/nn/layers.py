@@ -197,18 +197,37 @@ class Flatten(Module):
 class Dropout(Module):
     """In training, zeroes each element with probability `p` and divides the others by ``1 - p``."""
 
+    function = "dropout"
+
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
         if not 0 <= p <= 1:
             raise ArgumentError(
-                f"Dropout: dropout probability has to be between 0 and 1, but got {p}"
+                f"{type(self).__name__}: dropout probability has to be between 0 and 1, but got {p}"
             )
         self.p = p
         self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        result = functional.dropout(input, self.p, self.training)
-        return input.copy_(result) if self.inplace and result is not input else result
+        return getattr(functional, self.function)(input, self.p, self.training, self.inplace)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
+
+
+class Dropout1d(Dropout):
+    """In training, zeroes each channel of each example: see ``functional.dropout1d``."""
+
+    function = "dropout1d"
+
+
+class Dropout2d(Dropout):
+    """In training, zeroes each channel of each example: see ``functional.dropout2d``."""
+
+    function = "dropout2d"
+
+
+class Dropout3d(Dropout):
+    """In training, zeroes each channel of each example: see ``functional.dropout3d``."""
+
+    function = "dropout3d"
