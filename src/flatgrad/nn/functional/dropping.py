@@ -67,7 +67,7 @@ def _dropout_of_channels(spatial: int):
         return input.copy_(result) if inplace and result is not input else result
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = """Zero each channel of each example with probability `p`, divide the others by ``1 - p``.
+    function.__doc__ = """Zero each channel of each example with probability `p`; divide others by ``1 - p``.
 
     An input has PyTorch's shapes: (N, C, ...), or without N for dropout1d and dropout3d; a 3-dimensional
     one is (N, C, L) for dropout2d.
