@@ -173,6 +173,9 @@ def _divide(op: str, x: Expr, y: Expr) -> Expr:
     r = build(rest)
     low, high = value_range(r)
     inside = low >= 0 and high < c
+    coarse = None if inside else _by_a_divisor(op, rest, c)
+    if coarse is not None:
+        return coarse if op == "%" else build(_add(quotient, linear(coarse)))
     if op == "//":
         if inside:
             return build(quotient)
@@ -188,6 +191,18 @@ def _divide(op: str, x: Expr, y: Expr) -> Expr:
     if not rest[0]:
         return _const(rest[1] % c)
     return Expr("binary", dtypes.int64, (r, y), "%")
+
+
+def _by_a_divisor(op: str, form, c: int) -> Expr | None:
+    """``(g*q + r) op c`` where g divides c and 0 <= r < g: what is divided is q alone."""
+    for g in sorted({abs(k) for k in form[0].values() if k and c % k == 0 and 1 < abs(k) < c}):
+        (q, start), rest = _split(form, g)
+        r = build(rest)
+        low, high = value_range(r)
+        if low >= 0 and high < g:
+            divided = _divide(op, build((q, start)), _const(c // g))
+            return divided if op == "//" else build(_add(_scale(linear(divided), g), linear(r)))
+    return None
 
 
 def has_division(e: Expr) -> bool:

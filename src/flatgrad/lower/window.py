@@ -8,137 +8,24 @@ over some of the filter's taps, from a copy of the result with zeros around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import gcd
 
 from ..graph.node import Node
-from ..graph.shapes import numel, row_major_strides
+from ..graph.shapes import row_major_strides
 from . import ir
-from .index import axes_in, linear
 from .ir import Axis, Buffer
-from .machine import present
-from .nest import Nest, fresh, pointwise, substitute_statement
+from .layout import Layout, as_it_is, cheapest, copied
+from .nest import Nest, pointwise
 from .pull import Pull, axes_of, flat_index, index_of
-from .tile import Dim, Problem, best, tiled_nest
+from .tile import Dim, Problem, tiled_nest
 
 
 def window(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     """The nests of a ``convolve``."""
     target = node.attrs[0]
     return {"result": _result, "filter": _filter, "image": _image}[target](pull, node, buffer)
-
-
-# -- operands -------------------------------------------------------------------------------------
-
-
-@dataclass
-class Layout:
-    """A way to have an operand in memory: its strides, the steps that it costs, and how it comes there."""
-
-    strides: list
-    cost: float
-    place: Callable[
-        [list], tuple
-    ]  # of the list of nests, which may grow; (buffer, index of element 0)
-
-
-def _as_it_is(pull: Pull, node: Node) -> Layout:
-    """Where a node's elements lie, if their indices are affine; else a copy."""
-    axes = [Axis(max(n, 1), "i") for n in node.shape]
-    element = pull.element(node, [ir.var(a) for a in axes])
-    if element.kind == "load":
-        terms, _ = linear(element.args[0])
-        own = set(axes)
-        if all(
-            (atom.kind == "var" and atom.arg in own) or own.isdisjoint(axes_in(atom))
-            for atom in terms
-        ):
-            strides = [terms.get(ir.var(a), 0) for a in axes]
-            start = element.args[0]
-            for axis, stride in zip(axes, strides, strict=True):
-                start = start - ir.var(axis) * stride
-            return Layout(strides, 0.0, lambda nests: (element.arg, start))
-    return _copied(pull, node)
-
-
-def _copied(pull: Pull, node: Node, low=None, high=None, last: int | None = None) -> Layout:
-    """A copy with zeros around the spatial dimensions, dimension `last` innermost if that is given."""
-    rank = len(node.shape)
-    low = [0] * 3 + list(low or [0] * (rank - 3))
-    high = [0] * 3 + list(high or [0] * (rank - 3))
-    shape = tuple(n + i + j for n, i, j in zip(node.shape, low, high, strict=True))
-    order = [k for k in range(rank) if k != last] + ([] if last is None else [last])
-    strides = [0] * rank
-    for k, stride in zip(order, row_major_strides([shape[k] for k in order]), strict=True):
-        strides[k] = stride
-    key = (node, tuple(low), tuple(high), last)
-
-    def place(nests: list) -> tuple:
-        copy = pull.copies.get(key)
-        if copy is None:
-            copy = pull.copies[key] = Buffer(
-                fresh("copy"), node.dtype, numel(shape), "arena", shape
-            )
-            nests.append(_copy_nest(pull, node, copy, shape, strides, low))
-        return copy, ir.index(0)
-
-    cost = 0.0 if key in pull.copies else numel(shape) * (STRIDED if last is not None else 1.0) / 4
-    return Layout(strides, cost, place)
-
-
-# Steps for an element of a copy that turns the order of dimensions, times four.
-STRIDED = 10.0
-
-
-def _copy_nest(pull: Pull, node: Node, copy: Buffer, shape, strides, low) -> Nest:
-    """Zeros, then the source inside them, one item of the first dimension after the other."""
-    first, *rest = axes_of(node.shape)
-    order = sorted(range(1, len(shape)), key=lambda k: -strides[k])
-
-    def loops(axes: dict, start, value) -> list:
-        at = start + ir.var(first) * strides[0]
-        for k, axis in axes.items():
-            at = at + ir.var(axis) * strides[k]
-        body = [ir.Store(copy, at, value)]
-        for k in reversed(order):
-            body = [ir.For(axes[k], body)] if axes[k].extent != 1 else body
-        return body
-
-    inside = dict(enumerate(rest, start=1))
-    index = index_of([first, *rest])
-    offset = ir.index(sum(n * s for n, s in zip(low, strides, strict=True)))
-    body = loops(inside, offset, pull.element(node, index))
-    if shape != node.shape:
-        around = {k: Axis(shape[k], "i") for k in range(1, len(shape))}
-        body = loops(around, ir.index(0), ir.const(0, node.dtype)) + body
-    body = _without_single(body, [first, *rest, *(around.values() if shape != node.shape else ())])
-    spread = ir.var(Axis(max(numel(shape[1:]), 1), "i"))
-    return Nest(copy, [first], 1, body, store_at=index_of([first])[0] * strides[0] + spread)
-
-
-def _without_single(body: list, axes) -> list:
-    """Loops of one iteration are none: their index is 0."""
-    zero = {ir.var(a): ir.index(0) for a in axes if a.extent == 1}
-    return [substitute_statement(s, zero) for s in body] if zero else body
-
-
-def _cheapest(problem_of, first: list, second: list, nests: list) -> Problem:
-    """The problem whose operands are laid out in the way that costs least, copies included."""
-    machine = present()
-
-    def cost(pair):
-        a, b = pair
-        problem = problem_of(a.strides, b.strides)
-        if any(d.extent == 0 for d in (*problem.out, *problem.inner)):
-            return 0.0
-        return a.cost + b.cost + best(problem, machine).cost
-
-    pairs = [(a, b) for a in first for b in second]
-    a, b = min(pairs, key=cost) if len(pairs) > 1 else pairs[0]
-    return problem_of(a.strides, b.strides, a.place(nests), b.place(nests))
 
 
 def _reached(count: int, taps: int, stride: int, dilation: int, size: int, before: int) -> int:
@@ -156,8 +43,9 @@ def _image_layouts(
     parts = zip(counts, taps, stride, dilation, x.shape[3:], low, strict=True)
     high = [_reached(*part) for part in parts]
     border = any(low) or any(high)
-    found = [_copied(pull, x, low, high) if border else _as_it_is(pull, x)]
-    return found + ([_copied(pull, x, low, high, last=2)] if channels_last else [])
+    low, high = (0, 0, 0, *low), (0, 0, 0, *high)
+    found = [copied(pull, x, low, high) if border else as_it_is(pull, x)]
+    return found + ([copied(pull, x, low, high, last=2)] if channels_last else [])
 
 
 # -- results and filters --------------------------------------------------------------------------
@@ -181,9 +69,9 @@ def _result(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
         return Problem(node.dtype, tuple(out), tuple(inner), a, b, (buffer, ir.index(0)))
 
     images = _image_layouts(pull, x, sizes, w.shape[3:], node, False)
-    filters = [_as_it_is(pull, w), _copied(pull, w, last=1)]
+    filters = [as_it_is(pull, w), copied(pull, w, last=1)]
     nests: list[Nest] = []
-    chosen = _cheapest(problem, images, filters, nests)
+    chosen = cheapest(problem, images, filters, nests)
     return [*nests, tiled_nest(chosen)]
 
 
@@ -215,9 +103,9 @@ def _filter(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
         return Problem(node.dtype, tuple(out), tuple(inner), a, b, (buffer, ir.index(0)))
 
     images = _image_layouts(pull, x, y.shape[3:], sizes, node, True)
-    results = [_as_it_is(pull, y), _copied(pull, y, last=2)]
+    results = [as_it_is(pull, y), copied(pull, y, last=2)]
     nests: list[Nest] = []
-    chosen = _cheapest(problem, images, results, nests)
+    chosen = cheapest(problem, images, results, nests)
     return [*nests, tiled_nest(chosen)]
 
 
@@ -271,13 +159,14 @@ def _image(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
         for phases, n in zip(live, y.shape[3:], strict=True)
     ]
     border = any(low) or any(high)
-    results = [_copied(pull, y, low, high) if border else _as_it_is(pull, y)]
-    filters = [_as_it_is(pull, w), _copied(pull, w, last=2)]
+    wide = partial(copied, pull, y, (0, 0, 0, *low), (0, 0, 0, *high))
+    results = [wide() if border else as_it_is(pull, y)]
+    filters = [as_it_is(pull, w), copied(pull, w, last=2)]
     whole = bool(nests)
     parts = []
     for phases in product(*live):
         problem = partial(_part, node, w, buffer, low, phases)
-        parts.append(_cheapest(problem, results, filters, nests))
+        parts.append(cheapest(problem, results, filters, nests))
     if len(parts) == 1 and not whole:
         return [*nests, tiled_nest(parts[0])]
     for problem in parts:
