@@ -7,6 +7,7 @@ and ``after`` (results are stored); ``leaf`` is the innermost body. Within one i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -163,6 +164,9 @@ def reduction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     at = flat_index([index[k] for k in kept], node.shape)
     value = pull.element(source, index)
     if op in ("argmax", "argmin"):
+        long = math.prod(source.shape[k] for k in dims) >= VECTOR
+        if long and source.dtype.category != dtypes.BOOL and not _calls(value):
+            return _two_pass_arg_reduction(pull, node, buffer, op)
         return [_arg_reduction(node, buffer, op, all_axes, kept, dims, at, value)]
     inner = [k for k in range(len(source.shape)) if source.shape[k] != 1]
     if inner and inner[-1] in kept:
@@ -186,10 +190,10 @@ def _memory_reduction(node, buffer, op, all_axes, kept, at, value) -> Nest:
     complete = 0
     while complete in kept:
         complete += 1
-    return _memory_accumulation(buffer, op, all_axes, complete, at, value, node.dtype)
+    return memory_accumulation(buffer, op, all_axes, complete, at, value, node.dtype)
 
 
-def _memory_accumulation(buffer, op, axes, complete, at, value, dtype) -> Nest:
+def memory_accumulation(buffer, op, axes, complete, at, value, dtype) -> Nest:
     """``buffer[at] op= value`` over `axes`, of which the first `complete` are the result's own."""
     fill: list = [ir.Store(buffer, at, identity(op, dtype))]
     form = linear(at)
@@ -234,6 +238,55 @@ def _arg_reduction(node, buffer, op, all_axes, kept, dims, at, value) -> Nest:
         after=[ir.Store(buffer, at, ir.var(where_))],
         store_at=at,
     )
+
+
+# Elements of a row from which on the place of its extremum is found in two passes.
+VECTOR = 8
+
+
+def _two_pass_arg_reduction(pull: Pull, node: Node, buffer: Buffer, op: str) -> list[Nest]:
+    """The extremum, then the first place where it is: two loops that vectorise, where one does not.
+
+    NaN is the extremum of what contains it, and its place is the first NaN's.
+    """
+    source, dims = node.inputs[0], node.attrs[0]
+    kept = [k for k in range(len(source.shape)) if k not in dims]
+    count = math.prod(source.shape[k] for k in dims)
+    extremum = Buffer(fresh("b"), source.dtype, buffer.size, "arena")
+
+    def nest(target: Buffer, how: str, start: Expr, value_at) -> Nest:
+        axes = axes_of(source.shape)
+        index = index_of(axes)
+        at = flat_index([index[k] for k in kept], node.shape)
+        name = fresh("acc")
+        return Nest(
+            target,
+            [axes[k] for k in kept] + [axes[k] for k in dims],
+            len(kept),
+            [ir.Accum(name, how, value_at(index, at))],
+            before=[ir.Set(name, start)],
+            after=[ir.Store(target, at, ir.var(name, target.dtype))],
+            store_at=at,
+        )
+
+    def place(index, at):
+        x = pull.element(source, index)
+        found = x.eq(ir.load(extremum, at))
+        if x.dtype.is_floating_point:
+            found = found | x.ne(x)
+        position = flat_index([index[k] for k in dims], [source.shape[k] for k in dims])
+        return ir.where(found, position, ir.index(count))
+
+    how = op.removeprefix("arg")
+    value = nest(
+        extremum, how, identity(how, source.dtype), lambda index, _: pull.element(source, index)
+    )
+    return [value, nest(buffer, "min", ir.index(count), place)]
+
+
+def _calls(e: Expr) -> bool:
+    """Whether an expression is too dear to be computed twice."""
+    return e.kind == "call" or any(_calls(a) for a in e.args)
 
 
 def scan(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
