@@ -49,6 +49,11 @@ KNOWN: dict[str, tuple] = {
     "topk": (lambda x, args, kw: tied(x), "which of equal elements comes first is unspecified"),
     "kthvalue": (lambda x, args, kw: tied(x), "which of equal elements is found is unspecified"),
     "mode": (lambda x, args, kw: tied(x), "which of equal elements is found is unspecified"),
+    "nn.functional.batch_norm": (lambda x, args, kw: x.ndim < 2, "an input without channels"),
+    **dict.fromkeys(
+        ("nn.functional.avg_pool1d", "nn.functional.avg_pool2d", "nn.functional.avg_pool3d"),
+        (lambda x, args, kw: not x.dtype.is_floating_point, "integers have no mean, as in fg.mean"),
+    ),
 }
 # Numbers in place of tensors are converted, where PyTorch asks for tensors.
 NUMBERS_ALLOWED = (lambda x, args, kw: number(x) or number(args[0]), "numbers are operands too")

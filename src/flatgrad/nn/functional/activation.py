@@ -85,9 +85,13 @@ def _number(name: str, what: str, value) -> float:
     return value
 
 
-def _applied(name: str, input, inplace: bool, function, *options, integers: bool = False) -> Tensor:
-    """``function(input, *options)`` as one call; written to `input` if `inplace`."""
-    x = tensor_of(name, input) if integers else float_input(name, input)
+def _applied(name: str, input, inplace: bool, function, *options) -> Tensor:
+    """``function(input, *options)`` of floating-point numbers as one call; see `_recorded`."""
+    return _recorded(name, float_input(name, input), inplace, function, *options)
+
+
+def _recorded(name: str, x: Tensor, inplace: bool, function, *options) -> Tensor:
+    """``function(x, *options)`` as one call; written to `x` if `inplace`."""
     result = as_one(name, options, lambda x: function(x, *options), [x])
     return assign(name, x, fit_inplace(name, x, result)) if inplace else result
 
@@ -194,7 +198,7 @@ def _hardtanh(x, low, high):
 
 @face(
     samples=_samples((), (-2.0, 1.5)),
-    errors=_errors(((1.0, 1.0), "min_val must be smaller"), (("x",), "must be a number")),
+    errors=_errors(((1.0, 0.5), "must not be larger"), (("x",), "must be a number")),
 )
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
@@ -204,11 +208,13 @@ def hardtanh(
     Raises
     ------
     ArgumentError
-        If `min_val` is not the smaller.
+        If `min_val` is the larger.
     """
     low, high = (_number("hardtanh", "min_val and max_val", v) for v in (min_val, max_val))
-    if not low < high:
-        raise ArgumentError(f"hardtanh: min_val must be smaller than max_val, got {low} and {high}")
+    if not low <= high:
+        raise ArgumentError(
+            f"hardtanh: min_val must not be larger than max_val, got {low} and {high}"
+        )
     return _held("hardtanh", input, inplace, low, high)
 
 
@@ -216,7 +222,7 @@ def _held(name: str, input, inplace: bool, low, high) -> Tensor:
     x = tensor_of(name, input)
     if not node_of(x).dtype.is_floating_point:
         low, high = int(low), int(high)
-    return _applied(name, x, inplace, _hardtanh, low, high, integers=True)
+    return _recorded(name, x, inplace, _hardtanh, low, high)
 
 
 @face(samples=_samples(low=-3.0, high=9.0))
@@ -291,13 +297,13 @@ def logsigmoid(input: Tensor) -> Tensor:
 @face(samples=_samples())
 def softsign(input: Tensor) -> Tensor:
     """``x / (1 + |x|)``."""
-    return _applied("softsign", input, False, lambda x: x / (1 + x.abs()))
+    return _recorded("softsign", tensor_of("softsign", input), False, lambda x: x / (1 + x.abs()))
 
 
 @face(samples=_samples())
 def tanhshrink(input: Tensor) -> Tensor:
     """``x - tanh(x)``."""
-    return _applied("tanhshrink", input, False, lambda x: x - tanh(x))
+    return _recorded("tanhshrink", tensor_of("tanhshrink", input), False, lambda x: x - tanh(x))
 
 
 # -- with a gap -----------------------------------------------------------------------------------
@@ -328,12 +334,14 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 @face(samples=_samples((0.1, 20.0), (-1.0, 0.0)), errors=_errors((("x", 0), "must be a number")))
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """``x`` where it is larger than `threshold`, `value` elsewhere."""
-    numbers = [_number("threshold", "threshold and value", v) for v in (threshold, value)]
+    x = tensor_of("threshold", input)
+    kind = float if node_of(x).dtype.is_floating_point else int
+    numbers = [kind(_number("threshold", "threshold and value", v)) for v in (threshold, value)]
 
     def function(x, limit, value):
         return select(x <= limit, value, x)
 
-    return _applied("threshold", input, inplace, function, *map(float, numbers))
+    return _recorded("threshold", x, inplace, function, *numbers)
 
 
 def _glu_samples(rng):

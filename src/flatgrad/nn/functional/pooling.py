@@ -100,10 +100,10 @@ def geometry(name, x, spatial, kernel_size, stride, padding, dilation, ceil_mode
         if ceil_mode and (n - 1) * s >= i + p:
             n -= 1  # a window must begin inside the image, or before it
         count.append(n)
-    if min(count) < 1 or 0 in image:
+    if min(count) < 1 or 0 in node_of(x).shape[-spatial - 1 :]:
         raise ShapeError(
             f"{name}: Given input size {tuple(x.shape)}, calculated output size {tuple(count)}. Output "
-            "size is too small; use a smaller kernel or padding"
+            "size is too small; an image with channels and a kernel that fits are required"
         )
     return Geometry(image, taps, stride, padding, dilation, tuple(count))
 
