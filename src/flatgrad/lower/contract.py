@@ -151,10 +151,10 @@ def _loops(node, buffer, axes, x, y, out, spec_out, inner, accumulate) -> Nest:
     op = "or" if node.dtype.category == 0 else "add"
     last = next((k for k in reversed(spec_out) if axes[k].extent != 1), None)
     if last is not None and inner and _walks(x, y, axes[last], [axes[k] for k in inner]):
-        from .nest import _memory_accumulation
+        from .nest import memory_accumulation
 
         order = [k for k in spec_out if k != last] + inner + [last]
-        nest = _memory_accumulation(
+        nest = memory_accumulation(
             buffer, op, [axes[k] for k in order], len(spec_out) - 1, out, value, node.dtype
         )
         if accumulate:
