@@ -14,9 +14,9 @@ from ..errors import ArgumentError, TraceError
 from ..graph.dtypes import DType, float64, int64
 from ..graph.dtypes import bool_ as bool_dtype
 from ..graph.modes import modes
-from ..graph.node import CONST, NUMBER, Graph, Node, placeholder, toposort
+from ..graph.node import NUMBER, Graph, Node, placeholder, toposort
 from ..tensor import Tensor, late, node_of, user_line, wrap
-from ..transform.trace import quiet, settled
+from ..transform.trace import is_constant, quiet, settled
 from .arguments import output_tensors
 from .tree import Spec
 
@@ -158,7 +158,7 @@ def _closed(inputs: list[Node], outputs: list[Node], since: int, name: str):
     given = set(inputs)
 
     def from_outside(n: Node) -> bool:
-        return n not in given and n.op is not CONST and (n.seq < since or not n.inputs)
+        return n not in given and not is_constant(n) and (n.seq < since or not n.inputs)
 
     order = toposort(outputs, stop=lambda n: n in given or from_outside(n))
     captured = {

@@ -15,6 +15,7 @@ __all__ = [
     "close_once",
     "depends_on",
     "intern",
+    "is_constant",
     "quiet",
     "rebuild",
     "recorded_anew",
@@ -117,7 +118,7 @@ def close(inputs, outputs, name: str = "graph", exact: bool = False) -> tuple[Gr
     captured: dict[Node, Node] = {}
 
     def capture(node: Node) -> None:
-        if node not in inside and node not in captured and node.op is not CONST:
+        if node not in inside and node not in captured and not is_constant(node):
             captured[node] = placeholder(
                 len(inputs) + len(captured), node.shape, node.dtype, node.requires_grad
             )
@@ -130,12 +131,17 @@ def close(inputs, outputs, name: str = "graph", exact: bool = False) -> tuple[Gr
         capture(node)
     if captured:
         mapping = {n: n for n in inputs} | captured
-        copied = [n for n in order if n in inside or n in captured or n.op is CONST]
+        copied = [n for n in order if n in inside or n in captured or is_constant(n)]
         rebuild(copied, mapping, grad=any(n.requires_grad for n in order))
         if exact:
             _keep_flags(copied, mapping)
         outputs = [mapping[n] for n in outputs]
     return Graph((*inputs, *captured.values()), tuple(outputs), name), list(captured)
+
+
+def is_constant(node: Node) -> bool:
+    """Whether a node from outside is part of the program's text: a number, or counted indices."""
+    return node.op is CONST or (node.op.kind == "source" and node.value is None)
 
 
 def _keep_flags(order, mapping: dict[Node, Node]) -> None:
