@@ -19,10 +19,10 @@ def both(f, *arrays):
 
 
 def staged(source: str) -> bool:
-    """Whether some loop does nothing but compute a function of scratch memory, in place or not."""
+    """Whether some loop does nothing but compute a function of scratch memory, or of a result in place."""
     lines = [line.strip() for line in source.splitlines()]
     return any(
-        line.startswith("for e") and after.startswith("s") for line, after in pairwise(lines)
+        line.startswith("for e") and after.startswith(("s", "y")) for line, after in pairwise(lines)
     )
 
 

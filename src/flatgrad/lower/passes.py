@@ -10,6 +10,7 @@ from collections import Counter
 
 from ..graph import dtypes
 from . import ir, parallel
+from .coalesce import coalesce
 from .index import build, linear, value_range
 from .inplace import inplace
 from .ir import Axis, Buffer, Expr
@@ -398,7 +399,7 @@ def _reads(e: Expr, buffer: Buffer) -> bool:
     return False
 
 
-PASSES = (forward, drop_dead, inplace, spread, shrink, collapse, strip, share)
+PASSES = (forward, drop_dead, inplace, spread, shrink, collapse, strip, share, coalesce)
 
 
 def run(body: list, dump=None) -> list:
