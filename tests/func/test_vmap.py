@@ -283,3 +283,18 @@ def test_wrong_use_is_refused(case):
     call, kind, words = WRONG[case]
     with pytest.raises(kind, match=words):
         call()
+
+
+def test_a_write_outside_is_taken_back():
+    """It would be one write, of no item: batch normalisation's running statistics, say."""
+    outside = fg.zeros(3)
+
+    def f(x):
+        outside.copy_(x * 2)
+        return x + outside
+
+    with pytest.raises(TraceError, match=r"vmap: .*wrote in place to a tensor from outside"):
+        fg.vmap(f)(fg.ones(4, 3))
+    assert outside.tolist() == [0.0, 0.0, 0.0]
+    inside = fg.vmap(lambda x: fg.zeros(3).copy_(x).mul_(2))(fg.ones(4, 3))
+    assert inside.tolist() == [[2.0, 2.0, 2.0]] * 4

@@ -196,7 +196,7 @@ def source_of(generator: Generator | None):
     TraceError
         While a function is traced for jit: its calls would all have the same numbers.
     """
-    if modes.written is not None:
+    if modes.traced:
         raise TraceError(
             f"{user_line()}: random numbers cannot be drawn while a function is traced, since every call of "
             "the program would have the same; draw them outside and pass them as an argument (call "

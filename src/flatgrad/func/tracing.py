@@ -104,7 +104,8 @@ class Traced:
         ArgumentError
             If it returns something that is no data.
         """
-        written, modes.written = modes.written, []
+        before = modes.written, modes.traced
+        modes.written, modes.traced = [], True
         try:
             with quiet(grad=True):
                 inputs = [
@@ -117,12 +118,12 @@ class Traced:
                 try:
                     result = function([wrap(n) for n in inputs])
                 finally:
-                    _undo(name, modes.written, since)
+                    undo_writes(name, modes.written, since)
                 tensors, self.spec = output_tensors(name, result)
                 outputs = [node_of(t) for t in tensors]
                 del result, tensors
         finally:
-            modes.written = written
+            modes.written, modes.traced = before
         graph, self.captured = _closed(inputs, outputs, since, name)
         self.graph = settled(graph)
 
@@ -132,7 +133,7 @@ class Traced:
         return [node_of(c) if isinstance(c, Tensor) else c for c in self.captured]
 
 
-def _undo(name: str, written: list, since: int) -> None:
+def undo_writes(name: str, written: list, since: int) -> None:
     """Give tensors from outside that were written back what they showed.
 
     Raises

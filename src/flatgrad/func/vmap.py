@@ -19,6 +19,7 @@ from ..transform.batch import batched, everywhere
 from ..transform.call import inline
 from ..transform.trace import close_once, intern, quiet, recorded_anew, settled
 from .arguments import as_tensor, output_tensors
+from .tracing import undo_writes
 from .tree import Spec, flatten, paths, unflatten
 
 __all__ = ["vmap"]
@@ -167,7 +168,7 @@ class Items:
         """The results of all items, by a graph of one item that is batched."""
         mapped = [k for k, d in enumerate(self.dims) if d is not None]
         moved = [movedim(self.leaves[k], self.dims[k], 0) for k in mapped]
-        with quiet(grad=True), _drawing(randomness):
+        with quiet(grad=True), _drawing(randomness), _writes_stay_inside():
             holes = []
             since = placeholder(-1, (), int64).seq
             leaves = list(self.leaves)
@@ -241,6 +242,18 @@ def _drawing(randomness: str):
 
 
 # -- in_dims and out_dims -------------------------------------------------------------------------
+
+
+@contextmanager
+def _writes_stay_inside():
+    """A write to a tensor from outside is taken back, and raises: it would be one write, of no item."""
+    since = placeholder(-1, (), int64).seq
+    written, modes.written = modes.written, []
+    try:
+        yield
+    finally:
+        inside, modes.written = modes.written, written
+        undo_writes("vmap", inside, since)
 
 
 def _is_dim(x) -> bool:

@@ -16,6 +16,7 @@ class Modes(threading.local):
     forward = False  # a forward derivative is under way: what is evaluated keeps its history
     pending = 0  # nodes recorded in this thread since its last evaluation; negative while tracing
     may_draw = True  # whether random numbers may be drawn (not while vmap traces one item)
+    traced = False  # a program is being traced, which is to hold for every later call
     written: list | None = None  # where a trace notes the tensors that are written in place
 
 
