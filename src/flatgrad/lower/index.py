@@ -32,6 +32,8 @@ def _range(e: Expr) -> tuple:
         return e.arg, e.arg
     if e.kind == "var" and type(e.arg) is Axis:
         return 0, max(e.arg.extent - 1, 0)
+    if e.kind == "load" and e.arg.span is not None:
+        return e.arg.span
     if e.kind == "binary":
         a, b = value_range(e.args[0]), value_range(e.args[1])
         if e.arg == "+":

@@ -9,14 +9,21 @@ from __future__ import annotations
 from ..graph import dtypes
 from ..graph.node import Node
 from . import ir
+from .index import value_range
 from .ir import Buffer, Expr
 from .nest import Nest, copy_nest
 from .pull import Pull, axes_of, flat_index, index_of
 
 
 def checked(pull: Pull, node: Node, index: Node, at, size: int) -> Expr:
-    """The element `at` of an index tensor: wrapped if negative, checked, clamped to ``[0, size)``."""
+    """The element `at` of an index tensor: wrapped if negative, checked, clamped to ``[0, size)``.
+
+    What is known to be inside (a counted index, a table that the program holds) needs none of it.
+    """
     value = ir.cast(pull.element(index, at), dtypes.int64)
+    low, high = value_range(value)
+    if low >= 0 and high < size:
+        return value
     wrapped = ir.where(value < 0, value + size, value)
     pull.bounds.append(((wrapped < 0) | (wrapped >= size), node, size))
     return ir.binary("min", ir.binary("max", wrapped, 0), max(size - 1, 0))

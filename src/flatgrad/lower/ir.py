@@ -238,7 +238,8 @@ def load(buffer: Buffer, at: Expr) -> Expr:
 class Buffer:
     """A contiguous array: an input, an output, or a part of the arena.
 
-    role : "in", "out" or "arena"; size in elements. Compared by identity.
+    role : "in", "out" or "arena"; size in elements. `span` is the least and greatest element of an array
+    that is known to hold integers between them. Compared by identity.
     """
 
     name: str
@@ -246,6 +247,7 @@ class Buffer:
     size: int
     role: str
     shape: tuple = ()
+    span: tuple[int, int] | None = None
 
     def __repr__(self):
         return self.name

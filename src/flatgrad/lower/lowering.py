@@ -42,7 +42,11 @@ def graphs_of(node: Node) -> list[Graph]:
 
 
 def lower(
-    graph: Graph, dump=None, machine: Machine | None = None, updates: dict | None = None
+    graph: Graph,
+    dump=None,
+    machine: Machine | None = None,
+    updates: dict | None = None,
+    spans: dict | None = None,
 ) -> ir.Program:
     """The loop program that computes ``graph.outputs`` from ``graph.inputs``, for a machine's registers.
 
@@ -55,6 +59,8 @@ def lower(
     updates : dict, optional
         {output: position of an input}: it is written over this input, once everything else is known
         (unless a run-time check could then come too late: ``results`` of the program tells).
+    spans : dict, optional
+        {position of an input of integers: its least and greatest element}, where they are known.
 
     Raises
     ------
@@ -69,7 +75,8 @@ def lower(
             raise CompileError(
                 f"lower: {node.op.name} ({node.op.kind}) has no loops; please report"
             )
-    inputs = [_buffer(f"x{k}", n, "in") for k, n in enumerate(graph.inputs)]
+    spans = spans or {}
+    inputs = [_buffer(f"x{k}", n, "in", spans.get(k)) for k, n in enumerate(graph.inputs)]
     updates = updates or {}
     results = list(dict.fromkeys(graph.outputs))
     outputs = {n: _buffer(f"y{k}", n, "out") for k, n in enumerate(results) if n not in updates}
@@ -83,7 +90,7 @@ def lower(
     nests += [copy(outer(pull, n), inputs[k], n.shape, updates=True) for n, k in updates.items()]
     body = lowering.checks.around(fuse.statements(fuse.fuse(nests)))
     if body is None:
-        return lower(graph, dump, machine)
+        return lower(graph, dump, machine, spans=spans)
     if dump is not None:
         dump("fuse", body)
     body = passes.run(body, dump)
@@ -125,8 +132,8 @@ def _behind_reshapes(outputs: dict[Node, Buffer]) -> dict[Node, Buffer]:
     return written
 
 
-def _buffer(name: str, node: Node, role: str) -> Buffer:
-    return Buffer(name, node.dtype, numel(node.shape), role, node.shape)
+def _buffer(name: str, node: Node, role: str, span: tuple | None = None) -> Buffer:
+    return Buffer(name, node.dtype, numel(node.shape), role, node.shape, span)
 
 
 class Lowering:

@@ -131,6 +131,8 @@ def _pad(pull, node, index):
     for i, before, size in zip(index, low, source.shape, strict=True):
         k = i - before
         for ok in (k >= 0, k < size):
+            if ok.kind == "const" and not ok.arg:  # always outside
+                return ir.const(fill.number, node.dtype)
             if ok.kind != "const":
                 inside = ok if inside is None else inside & ok
         at.append(ir.binary("min", ir.binary("max", k, 0), max(size - 1, 0)))

@@ -167,12 +167,20 @@ class Entry:
         self._lock = threading.RLock()
         self._made: dict = {}
         with _compiling:
-            self.loops = lower(graph, machine=host(parallel), updates=updates)
+            self.loops = lower(graph, machine=host(parallel), updates=updates, spans=self._spans())
             self.source = _readable(self.loops)
 
     @property
     def arguments(self) -> list:
         return self.loops.inputs[: len(self.names)]
+
+    def _spans(self) -> dict:
+        """{position of a constant array of integers: its least and greatest element}."""
+        return {
+            k: (int(array.min()), int(array.max()))
+            for k, array in enumerate(self.constants, len(self.names))
+            if array.dtype.kind in "iu" and array.size
+        }
 
     # -- the functions ----------------------------------------------------------------------------
 
