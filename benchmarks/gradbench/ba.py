@@ -18,8 +18,11 @@ import flatgrad as fg
 SIZES = {
     "n=49,m=777,p=1000": {"n": 49, "m": 777, "p": 1000},
     "n=49,m=7776,p=31843": {"n": 49, "m": 7776, "p": 31_843},
+    "n=161,m=48126,p=182072": {"n": 161, "m": 48_126, "p": 182_072},
 }
 QUICK = {"n": 2, "m": 5, "p": 8}
+
+ROWS = 128  # observations of a block
 
 
 def inputs(n: int, m: int, p: int) -> tuple:
@@ -87,7 +90,24 @@ def by_map(cameras, points, weights, seen, features):
     return matrix(blocks, cameras, points, weights, seen, fg.cat, fg.arange)
 
 
-FORMULATIONS = {"map of jacrev": by_map, "vmap of jacrev": by_vmap}
+def by_blocks(cameras, points, weights, seen, features):
+    """The same, some observations at a time, so that what is between stays in the cache."""
+
+    def some(part):
+        weights, seen, features = part
+        return fg.vmap(jacobian_of_one)(unknowns(cameras, points, weights, seen, fg.cat), features)
+
+    rows, found = (weights, seen, features), []
+    whole = len(weights) // ROWS * ROWS
+    if whole:
+        blocks = fg.map(some, tuple([a[:whole].reshape(-1, ROWS, *a.shape[1:]) for a in rows]))
+        found.append(blocks.reshape(whole, 2, 15))
+    if whole < len(weights):
+        found.append(some([a[whole:] for a in rows]))
+    return matrix(fg.cat(found, 0), cameras, points, weights, seen, fg.cat, fg.arange)
+
+
+FORMULATIONS = {"blocks of vmap": by_blocks, "map of jacrev": by_map, "vmap of jacrev": by_vmap}
 
 
 def reference(cameras, points, weights, seen, features) -> tuple:

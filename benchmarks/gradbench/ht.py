@@ -93,9 +93,9 @@ def euler(angles, m):
     return m.stack([m.stack(row, 1) for row in rows], 1)
 
 
-def bone_motions(theta, turns, shifts, back, origin, m):
-    """(22, 12): what each bone does to the skin of the hand at rest, a 3 x 4 matrix."""
-    angles = (m.asarray(bends()) @ theta[6:]).reshape(BONES, 3)
+def bone_motions(bent, turns, shifts, back, origin, m):
+    """(22, 12): what each bone does to the skin of the hand at rest, a 3 x 4 matrix. `bent`: 20 angles."""
+    angles = (m.asarray(bends()) @ bent).reshape(BONES, 3)
     turned = turns @ euler(angles, m)
     whole, at = [turned[:1]], [shifts[:1]]
     number = {0: 0}  # where a bone's matrices stand among those found so far
@@ -120,7 +120,7 @@ def skinned(theta, motions, skin, weights, m):
 
 def residuals(theta, u, points, corners, turns, shifts, back, origin, skin, weights, m, early):
     """(3 c,): of all points. `early`: only the vertices of triangles that are looked at are moved."""
-    motions = bone_motions(theta, turns, shifts, back, origin, m)
+    motions = bone_motions(theta[6:], turns, shifts, back, origin, m)
     count = len(corners)
     if early:
         used = corners.reshape(-1)
@@ -143,11 +143,46 @@ def columns(jacfwd, m, early):
     return jacobian
 
 
+def by_pose(jacfwd, m):
+    """A function of the inputs. Moving is linear: each point's place at rest is blended bone by bone, one
+    matrix of the pose moves all of them, and what is differentiated is that matrix."""
+
+    def jacobian(theta, u, points, corners, turns, shifts, back, origin, skin, weights):
+        count = len(corners)
+        parts = [(skin[corners[:, k]], weights[corners[:, k]]) for k in range(3)]
+
+        def rest(u):
+            shares = u[:, 0], u[:, 1], 1 - u[:, 0] - u[:, 1]
+            found = 0
+            for share, (place, weight) in zip(shares, parts, strict=True):
+                held = weight * share[:, None]
+                found = found + m.cat([place[:, :, None] * held[:, None, :], held[:, None, :]], 1)
+            return found.reshape(count, 4 * BONES)
+
+        def pose(turn, bent):
+            motions = bone_motions(bent, turns, shifts, back, origin, m).reshape(BONES, 3, 4)
+            return m.permute(motions, (2, 0, 1)).reshape(4 * BONES, 3) @ rotation(turn, m).T
+
+        by_u = m.permute(jacfwd(lambda step: rest(u + step))(0 * u[0]), (2, 0, 1))
+        by_u = (by_u.reshape(2 * count, 4 * BONES) @ pose(theta[:3], theta[6:])).reshape(
+            2, count, 3
+        )
+        by_turn, by_bent = jacfwd(pose, argnums=(0, 1))(theta[:3], theta[6:])
+        moved = m.cat([by_turn, by_bent], 2).reshape(4 * BONES, 3 * 23)
+        moved = (rest(u) @ moved).reshape(count, 3, 23)
+        shift = m.asarray(np.eye(3)) + 0 * points[:, :, None]
+        whole = m.cat([m.permute(by_u, (1, 2, 0)), moved[:, :, :3], shift, moved[:, :, 3:]], 2)
+        return -whole.reshape(3 * count, 28)
+
+    return jacobian
+
+
 FG = SimpleNamespace(
     sin=fg.sin, cos=fg.cos, sqrt=fg.sqrt, where=fg.where, stack=fg.stack, cat=fg.cat,
-    ones_like=fg.ones_like, asarray=fg.from_numpy,
+    ones_like=fg.ones_like, asarray=fg.from_numpy, permute=fg.permute,
 )  # fmt: skip
 FORMULATIONS = {
+    "jacfwd of the pose": by_pose(fg.func.jacfwd, FG),
     "gather, then skin": columns(fg.func.jacfwd, FG, True),
     "skin, then gather": columns(fg.func.jacfwd, FG, False),
 }
@@ -184,6 +219,7 @@ def torch_derivative(arrays):
 
     arrays = [torch.from_numpy(a) for a in arrays]
     steps = [columns(torch.func.jacfwd, torch, early) for early in (True, False)]
+    steps.append(by_pose(torch.func.jacfwd, torch))
     return [lambda step=step: step(*arrays) for step in steps]
 
 
@@ -192,8 +228,11 @@ def jax_derivative(arrays):
     import jax.numpy as jnp
 
     names = ("sin", "cos", "sqrt", "where", "stack", "ones_like", "asarray")
-    m = SimpleNamespace(cat=jnp.concatenate, **{n: getattr(jnp, n) for n in names})
+    m = SimpleNamespace(
+        cat=jnp.concatenate, permute=jnp.transpose, **{n: getattr(jnp, n) for n in names}
+    )
     arrays = [jnp.asarray(a) for a in arrays]
 
     steps = [jax.jit(columns(jax.jacfwd, m, early)) for early in (True, False)]
+    steps.append(jax.jit(by_pose(jax.jacfwd, m)))
     return [lambda step=step: step(*arrays) for step in steps]

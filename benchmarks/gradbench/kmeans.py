@@ -19,6 +19,8 @@ SIZES = {
 }
 QUICK = {"k": 3, "n": 40, "d": 2}
 
+ROWS = 40  # points of a block
+
 
 def inputs(k: int, n: int, d: int) -> tuple:
     """points (n, d), centroids (k, d): some of the points."""
@@ -42,6 +44,13 @@ def cost_by_choice(points, centroids):
     return (difference * difference).sum()
 
 
+def cost_by_blocks(points, centroids):
+    """The same, some points at a time, so that their distances stay in the cache."""
+    n, d = points.shape
+    rows = ROWS if n % ROWS == 0 else n
+    return fg.map(lambda p: cost_by_choice(p, centroids), points.reshape(-1, rows, d)).sum()
+
+
 def direction(cost):
     def derivative(points, centroids):
         """(k, d): the direction."""
@@ -55,7 +64,11 @@ def direction(cost):
     return derivative
 
 
-FORMULATIONS = {"array": direction(cost_by_min), "choice": direction(cost_by_choice)}
+FORMULATIONS = {
+    "array": direction(cost_by_min),
+    "choice": direction(cost_by_choice),
+    "map of blocks": direction(cost_by_blocks),
+}
 
 
 def reference(points, centroids) -> np.ndarray:

@@ -43,6 +43,11 @@ def load(name: str, flags: tuple = FLAGS) -> ctypes.CDLL:
     return ctypes.CDLL(str(target))
 
 
+def at_address(address: int):
+    """The function of pointers that is there."""
+    return ctypes.CFUNCTYPE(None)(address)
+
+
 def bind(function, *arguments):
     """A function of nothing that calls `function` with pointers to the arrays, and with the numbers.
 
