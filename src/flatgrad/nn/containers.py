@@ -114,40 +114,43 @@ class Sequential(_Sequence):
         return Sequential(OrderedDict(items))
 
     def forward(self, input):
-        """The modules one after the other; plain layers are recorded as one call."""
-        layers = list(self._modules.values())
-        plan = None if modes.watch or not isinstance(input, Tensor) else _plain(layers)
-        if plan is None:
+        """The modules one after the other; a row of plain layers is recorded as one call."""
+        layers = self._modules.values()
+        if modes.watch or not isinstance(input, Tensor):
             for module in layers:
                 input = module(input)
             return input
-        kinds, parameters = plan
+        row: list = []
+        for module in layers:
+            kind = module.kind() if isinstance(module, Plain) else None
+            if kind is not None:
+                row.append((module, kind))
+                continue
+            input = module(_through(row, input))
+            row = []
+        return _through(row, input)
 
-        def run(x, *given):
-            rest = iter(given)
-            for layer, *settings in kinds:
-                x = layer.compute(x, rest, *settings)
-            return x
 
-        return as_one("sequential", kinds, run, [input, *parameters])
-
-
-def _plain(layers: list):
-    """(kinds, parameters) of layers that are all plain, else None.
+def _through(row: list, input):
+    """`input` through plain layers: pairs of a layer and its kind.
 
     A layer is plain if its result depends on its input, its parameters and its kind alone (see
     ``layers.Plain``), so that a trace of it holds for every call.
     """
-    if len(layers) < 2:
-        return None
-    kinds, parameters = [], []
-    for module in layers:
-        kind = module.kind() if isinstance(module, Plain) else None
-        if kind is None:
-            return None
-        kinds.append(kind)
-        parameters += [p for p in module._parameters.values() if p is not None]
-    return tuple(kinds), parameters
+    if len(row) < 2 or not isinstance(input, Tensor):
+        for module, _ in row:
+            input = module(input)
+        return input
+    kinds = tuple([kind for _, kind in row])
+    parameters = [p for module, _ in row for p in module._parameters.values() if p is not None]
+
+    def run(x, *given):
+        rest = iter(given)
+        for layer, *settings in kinds:
+            x = layer.compute(x, rest, *settings)
+        return x
+
+    return as_one("sequential", kinds, run, [input, *parameters])
 
 
 class ModuleList(_Sequence):
