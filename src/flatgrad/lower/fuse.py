@@ -137,24 +137,26 @@ def _joinable(items: list[Item], placed: Placed, depth: int) -> int | None:
     last = -1
     for k, item in enumerate(items):
         overwrites = nest.updates and nest.buffer in item.reads
-        if not needed.isdisjoint(item.writes) or nest.buffer in item.writes or overwrites:
+        if not needed.isdisjoint(item.writes) or _also_written(item, nest) or overwrites:
             last = k
     for k in range(max(last, 0), len(items)):
         item = items[k]
         if item.axis is None or item.axis.extent != extent or item.weight > CROWDED:
             continue
-        if depth < nest.complete and nest.buffer in item.writes:
-            continue
-        if not _shares(item, nest, needed):
+        if not _shares(item, nest, needed) or _also_written(item, nest):
             continue
         if k == last and not _aligned(item, placed, depth):
-            continue
-        if nest.buffer in item.writes:
             continue
         if nest.updates and not _behind_readers(item, placed, depth):
             continue
         return k
     return None
+
+
+def _also_written(item: Item, nest: Nest) -> bool:
+    """Whether `item` writes the nest's buffer, but for other parts of it."""
+    writer = item.writes.get(nest.buffer)
+    return writer is not None and not (nest.part and writer.nest.part)
 
 
 def _behind_readers(item: Item, placed: Placed, depth: int) -> bool:

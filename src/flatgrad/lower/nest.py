@@ -14,7 +14,7 @@ from itertools import count
 from ..graph import dtypes
 from ..graph.node import Node
 from . import ir
-from .index import linear
+from .index import axes_in, linear
 from .ir import Axis, Buffer, Expr
 from .pull import Pull, axes_of, element_rule, flat_index, index_of
 
@@ -43,6 +43,7 @@ class Nest:
     reads: list = field(default_factory=list)  # (buffer, index) of leaf, before and after
     also: tuple = ()  # further buffers that it writes (a loop's or branch's other results)
     updates: bool = False  # it overwrites a buffer that others read: they come before
+    part: bool = False  # other nests of the buffer that say so write other elements
 
     def __post_init__(self):
         self.axes, drop = [a for a in self.axes if a.extent != 1], self.axes
@@ -168,6 +169,11 @@ def reduction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
         if long and source.dtype.category != dtypes.BOOL and not _calls(value):
             return _two_pass_arg_reduction(pull, node, buffer, op)
         return [_arg_reduction(node, buffer, op, all_axes, kept, dims, at, value)]
+    if op == "add" and len(dims) == 1:
+        only = _one_term(value, all_axes[dims[0]])
+        if only is not None:
+            axes = [all_axes[k] for k in kept]
+            return [Nest(buffer, axes, len(axes), [ir.Store(buffer, at, only)], store_at=at)]
     inner = [k for k in range(len(source.shape)) if source.shape[k] != 1]
     if inner and inner[-1] in kept:
         return [_memory_reduction(node, buffer, op, all_axes, kept, at, value)]
@@ -184,6 +190,22 @@ def reduction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
             store_at=at,
         )
     ]
+
+
+def _one_term(value: Expr, axis: Axis) -> Expr | None:
+    """The sum of ``where(axis == k, x, 0)`` over an axis on which k does not depend: x at k."""
+    if value.kind != "select" or value.args[2].kind != "const" or value.args[2].arg != 0:
+        return None
+    test, x, zero = value.args
+    if test.kind != "binary" or test.arg != "==":
+        return None
+    i = ir.var(axis)
+    k = next((a for a, b in (test.args, test.args[::-1]) if b is i), None)
+    if k is None or axis in axes_in(k):
+        return None
+    inside = ir.binary("min", ir.binary("max", k, 0), axis.extent - 1)
+    # The zeros that are added make a plus of a minus zero.
+    return ir.where(k.eq(inside), substitute(x, {i: inside}) + zero, zero)
 
 
 def _memory_reduction(node, buffer, op, all_axes, kept, at, value) -> Nest:
@@ -326,7 +348,7 @@ def cat(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
         index[dim] = index[dim] + start
         start += source.shape[dim]
         at = flat_index(index, node.shape)
-        nests.append(Nest(buffer, axes, 0, [ir.Store(buffer, at, value)]))
+        nests.append(Nest(buffer, axes, 0, [ir.Store(buffer, at, value)], part=True))
     return nests
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from functools import lru_cache
 
-from ...array.construct import arange
 from ...errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ...graph import dtypes
 from ...graph.node import INPUT, SHARED, pending
 from ...ops.along import index_select
+from ...ops.creation import iota
 from ...ops.declare import cast
 from ...ops.logic import eq, ne
 from ...ops.movement import reshape
@@ -103,14 +102,9 @@ def _picked(values: Tensor, target: Tensor, dim: int) -> Tensor:
 
 def _is_class(values: Tensor, target: Tensor, dim: int) -> Tensor:
     """One-hot, as a mask of the shape of `values`."""
-    classes = _counted(values.shape[dim])
+    classes = iota((values.shape[dim],), 0)
     at = reshape(classes, *[-1 if k == dim else 1 for k in range(values.ndim)])
     return eq(unsqueeze(target, dim), at)
-
-
-@lru_cache(maxsize=64)
-def _counted(count: int) -> Tensor:
-    return arange(count)
 
 
 def _class_weights(weight: Tensor, target: Tensor) -> Tensor:
@@ -138,7 +132,7 @@ def _class_losses(per_class, target, weight, kind, which, reduction, also=None):
         target = where(kept, target, 0)
         counts = cast(kept, kind)
     if classes is not None:  # read from a table, which checks the index and changes nothing
-        at = index_select(_counted(classes), 0, reshape(target, -1))
+        at = index_select(iota((classes,), 0), 0, reshape(target, -1))
         target = reshape(at, *target.shape)
     losses = per_class(target)
     if weight is not None:

@@ -85,8 +85,9 @@ def huber_loss(
     if not delta > 0:
         raise ArgumentError(f"huber_loss: delta must be positive, got {delta}")
     _check_same("huber_loss", input, target)
-    size = (input - target).abs()
-    loss = where(size < delta, 0.5 * size * size, delta * (size - 0.5 * delta))
+    difference = input - target
+    size = difference.abs()
+    loss = where(size < delta, 0.5 * difference.square(), delta * (size - 0.5 * delta))
     return reduced("huber_loss", loss, reduction)
 
 
@@ -99,8 +100,9 @@ def smooth_l1_loss(
     _check_same("smooth_l1_loss", input, target)
     if beta == 0:
         return l1_loss(input, target, reduction)
-    size = (input - target).abs()
-    loss = where(size < beta, (0.5 / beta) * size * size, size - 0.5 * beta)
+    difference = input - target
+    size = difference.abs()
+    loss = where(size < beta, (0.5 / beta) * difference.square(), size - 0.5 * beta)
     return reduced("smooth_l1_loss", loss, reduction)
 
 
