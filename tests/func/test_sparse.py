@@ -114,6 +114,34 @@ def test_patterns(function, nnz):
     check(function, X, nnz=nnz)
 
 
+@pytest.mark.parametrize(
+    ("options", "nnz"),
+    [
+        ({}, 2 * 4 * 3),
+        ({"padding": 1}, 2 * (6 * 3 - 2)),
+        ({"padding": 1, "stride": 2}, 2 * (3 * 3 - 1)),
+        ({"dilation": 2}, 2 * 2 * 3),
+    ],
+    ids=str,
+)
+def test_convolutions_are_stencils(options, nnz):
+    w = fg.tensor(np.random.default_rng(1).normal(size=(2, 1, 3)))
+    check(lambda x: fg.nn.functional.conv1d(x.reshape(1, 6), w, **options), X, nnz=nnz)
+
+
+def test_convolutions_of_all_roles():
+    """Groups, two dimensions, and all three operands; what is found must hold what there is."""
+    F = fg.nn.functional
+    w = fg.tensor(np.random.default_rng(1).normal(size=(2, 1, 2, 2)))
+    x = np.random.default_rng(2).normal(size=24)
+    image = lambda x: x.reshape(2, 3, 4)  # noqa: E731
+    check(lambda x: F.conv2d(image(x), w, padding=1, groups=2), x, nnz=2 * 4 * 12)
+    check(lambda x: F.conv_transpose2d(image(x), w, stride=2, groups=2), x, nnz=2 * 4 * 12)
+    fixed = fg.ones(1, 1, 3, 4, dtype=fg.float64)
+    check(lambda x: F.conv2d(fixed, x[:8].reshape(2, 1, 2, 2)), x, nnz=2 * 6 * 4)
+    check(lambda x: fg.grad(lambda v: (F.conv2d(image(v), w, groups=2) ** 3).sum())(x), x)
+
+
 def test_writing_in_place_replaces():
     def f(x):
         y = x * 2

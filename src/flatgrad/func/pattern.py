@@ -15,6 +15,7 @@ import numpy as np
 from ..graph.node import PROJ, Graph, Node, placeholder, toposort
 from ..graph.op import REGISTRY, Exact
 from ..graph.shapes import numel
+from ..ops.convolution import OPERANDS, ROLES
 from ..tensor import late
 from ..transform.call import inline
 
@@ -324,6 +325,50 @@ def _contraction(walk: Walk, node: Node, given):
     return walk.union(parts, size_of(node))
 
 
+def _window(walk: Walk, node: Node, given):
+    """A convolution: image and result are linked by windows, either is linked to a filter as a whole."""
+    target, stride, dilation, _, padding = node.attrs
+    roles, letters = OPERANDS[target], ROLES[target]
+    parts = []
+    for source, p, role in zip(node.inputs, given, roles, strict=True):
+        if p is None:
+            continue
+        own, linked = ROLES[role], "filter" not in (role, target)
+        kept = [d for d, letter in enumerate(own) if letter in letters]
+        kept += range(3, len(source.shape)) if linked else ()
+        shape = [source.shape[d] for d in kept]
+        dropped = [d for d in range(len(source.shape)) if d not in kept]
+        p = walk.put(p, _along(source.shape, dropped), numel(shape))
+        ids = numbered(shape)[tuple(slice(None) if a in own else None for a in letters)]
+        if linked:
+            taps = node.inputs[roles.index("filter")].shape[3:]
+            geometry = (source.shape[3:], node.shape[3:], stride, dilation, padding)
+            seen = [_seen(ids, tap, target, *geometry) for tap in np.ndindex(*taps)]
+        else:
+            seen = [ids.reshape(*ids.shape[:3], *(1,) * len(stride))]
+        for found in seen:
+            ids = np.broadcast_to(found, node.shape).ravel()
+            parts.append(walk.take(p, ids, numel(shape)))
+    return walk.union(parts, size_of(node))
+
+
+def _seen(ids, tap, target, have, want, stride, dilation, padding) -> np.ndarray:
+    """What each element of an image or a result meets in the other through one of the filter; or -1."""
+    for dim, (k, n, m, s, d, before) in enumerate(
+        zip(tap, have, want, stride, dilation, padding, strict=True), 3
+    ):
+        if target == "result":
+            at = np.arange(m) * s + k * d - before
+            there = (at >= 0) & (at < n)
+        else:
+            far = np.arange(m) + before - k * d
+            at = far // s
+            there = (far % s == 0) & (at >= 0) & (at < n)
+        wide = there.reshape(-1, *(1,) * (ids.ndim - dim - 1))
+        ids = np.where(wide, np.take(ids, np.clip(at, 0, n - 1), dim), -1)
+    return ids
+
+
 def _scan(walk: Walk, node: Node, given):
     """Each element depends on those before it along a dimension (after it if reverse), and on itself."""
     dim, reverse = node.attrs
@@ -506,6 +551,7 @@ _BY_KIND = {
     "cat": _cat,
     "reduction": _reduction,
     "contraction": _contraction,
+    "window": _window,
     "scan": _scan,
     "view_scatter": _view_scatter,
     "loop": _loop,
