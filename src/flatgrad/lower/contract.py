@@ -114,17 +114,19 @@ class Contraction:
             for s, place in zip(self.strides, here, strict=False)
         ]
         if best(self._problem(*[side[0].strides for side in layouts]), present()).dot:
-            for side, node, spec in zip(layouts, self.node.inputs, self.specs, strict=False):
-                side += self._turned(node, spec)
+            operands = zip(self.node.inputs, self.specs, self.strides, strict=False)
+            for side, operand in zip(layouts, operands, strict=True):
+                side += self._turned(*operand)
         nests: list[Nest] = []
         problem = cheapest(self._problem, *layouts, nests)
         return [*nests, tiled_nest(problem)]
 
-    def _turned(self, node: Node, spec) -> list[Layout]:
+    def _turned(self, node: Node, spec, strides) -> list[Layout]:
         """Copies of an operand whose innermost dimension is one that the output has."""
         found = []
-        for last, label in enumerate(spec[:-1]):
-            if label in self.specs[2] and node.shape[last] >= 4:
+        for last, label in enumerate(spec):
+            is_last = any(strides[axis] == 1 for axis, _ in self.walks[label])
+            if label in self.specs[2] and node.shape[last] >= 4 and not is_last:
                 made = copied(self.pull, node, last=last)
                 by_axis = dict.fromkeys(self.axes, 0)
                 for k, stride in zip(spec, made.strides, strict=True):

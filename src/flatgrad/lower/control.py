@@ -192,6 +192,10 @@ def scan_loop(lowering, pull: Pull, node: Node, results: dict[int, Buffer]) -> l
     for k, hole in enumerate(body.inputs[c:]):
         given[hole] = outer(pull, inputs[c + k], (step,) if k < xs else ())
     inner = Pull(given, pull.bounds)
+    first: list[Nest] = []
+    inner.constants = {
+        hole: (pull, inputs[c + xs + k], first) for k, hole in enumerate(body.inputs[c + xs :])
+    }
     histories = {k - c: b for k, b in results.items() if c <= k < 2 * c}
     rows = {k - 2 * c: b for k, b in results.items() if k >= 2 * c}
     written = row_values(lowering, body, c, rows)
@@ -205,7 +209,7 @@ def scan_loop(lowering, pull: Pull, node: Node, results: dict[int, Buffer]) -> l
             out = body.outputs[c + k]
             nests.append(copy(constant(0, out.dtype), buffer, (length, *out.shape)))
     loop = ir.For(axis, statements(parts), stop, serial=c > 0)
-    return _grouped([*before, loop], carried, results, nests)
+    return _grouped([*before, loop], carried, results, [*first, *nests])
 
 
 def row_values(lowering, body: Graph, carries: int, rows: dict) -> dict[Node, Buffer]:

@@ -23,6 +23,13 @@ from .tile import Problem, best
 # Steps (see ``tile``) for an element of a copy, and of one that turns the order of dimensions.
 ALONG, ACROSS = 0.25, 2.5
 
+# What the steps of a copy that is made before a loop count for one iteration.
+ONCE = 0.1
+
+# Elements that a loop over the innermost dimension copies before it goes on in another one, where they lie
+# far apart: as many lines of memory are walked side by side, and stay in the cache.
+BLOCK = 16
+
 
 @dataclass
 class Layout:
@@ -60,7 +67,14 @@ def affine(element, axes) -> list | None:
 
 
 def copied(pull: Pull, node: Node, low=None, high=None, last: int | None = None) -> Layout:
-    """A copy with zeros around (`low`, `high`: how many), dimension `last` innermost if that is given."""
+    """A copy with zeros around (`low`, `high`: how many), dimension `last` innermost if that is given.
+
+    Of what a loop around does not change, it is made once, before the loop.
+    """
+    if node in pull.constants:
+        around, outside, before = pull.constants[node]
+        found = copied(around, outside, low, high, last)
+        return Layout(found.strides, found.cost * ONCE, lambda nests: found.place(before))
     rank = len(node.shape)
     low, high = tuple(low or (0,) * rank), tuple(high or (0,) * rank)
     shape = tuple(n + i + j for n, i, j in zip(node.shape, low, high, strict=True))
@@ -95,13 +109,24 @@ def _copy_nest(pull: Pull, node: Node, copy: Buffer, strides, low) -> Nest:
         for k, axis in enumerate(chosen):
             at = at + ir.var(axis) * strides[k]
         body = [ir.Store(copy, at, value)]
+        last = chosen[order[-1]]
+        if across and last.extent > BLOCK and last.extent % BLOCK == 0:
+            block, lane = Axis(last.extent // BLOCK, last.name), Axis(BLOCK, last.name)
+            split = {ir.var(last): ir.var(block) * BLOCK + ir.var(lane)}
+            body = [ir.For(lane, [substitute_statement(s, split) for s in body])]
+            for k in reversed(order[:-1]):
+                if chosen[k].extent != 1 and chosen[k] not in outer:
+                    body = [ir.For(chosen[k], body)]
+            return [_without_single(s, chosen) for s in [ir.For(block, body)]]
         for k in reversed(order):
             if chosen[k].extent != 1 and chosen[k] not in outer:
                 body = [ir.For(chosen[k], body)]
         return [_without_single(s, chosen) for s in body]
 
     offset = ir.index(sum(n * s for n, s in zip(low, strides, strict=True)))
-    body = loops(axes, offset, pull.element(node, index_of(axes)))
+    value = pull.element(node, index_of(axes))
+    across = value.kind == "load" and (affine(value, axes) or [1])[order[-1]] != 1
+    body = loops(axes, offset, value)
     if copy.shape != node.shape:
         around = [Axis(n, "i") if k or not outer else axes[0] for k, n in enumerate(copy.shape)]
         body = loops(around, ir.index(0), ir.const(0, node.dtype)) + body

@@ -57,6 +57,8 @@ class Pull:
         self.stored: dict[Node, Buffer] = {}
         self.memo: dict = {}
         self.copies: dict = {}  # (node, layout) -> buffer that holds it in that layout
+        # In a loop's body: what is the same in every iteration -> (pull, node, nests before the loop).
+        self.constants: dict = {}
         self.bounds: list = (
             [] if bounds is None else bounds
         )  # (condition that must not hold, node, size) of indices from data

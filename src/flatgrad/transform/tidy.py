@@ -29,8 +29,9 @@ def tidy(graph: Graph) -> Graph:
     if not any(n.op in (SCAN, WHILE) for n in graph.order):
         return graph
     from .residuals import keep_residuals
+    from .stack import stack_products
 
-    for step in (reduce_loops, hoist, merge, keep_residuals):
+    for step in (reduce_loops, hoist, merge, keep_residuals, stack_products):
         graph = step(graph)
     return graph
 
