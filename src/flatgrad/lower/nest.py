@@ -167,6 +167,7 @@ def reduction(pull: Pull, node: Node, buffer: Buffer) -> list[Nest]:
     if op in ("argmax", "argmin"):
         long = math.prod(source.shape[k] for k in dims) >= VECTOR
         if long and source.dtype.category != dtypes.BOOL and not _calls(value):
+            pull.bounds.clear()  # of `value`, which is not read: the two loops have axes of their own
             return _two_pass_arg_reduction(pull, node, buffer, op)
         return [_arg_reduction(node, buffer, op, all_axes, kept, dims, at, value)]
     if op == "add" and len(dims) == 1:
