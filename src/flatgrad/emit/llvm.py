@@ -66,6 +66,8 @@ class Emitter:
     """Emits one loop program as an LLVM function of a module."""
 
     calls = 0  # of scalar functions in the present body
+    doubts: dict  # extrema that a loop is looking for -> whether a NaN was seen
+    apart: frozenset = frozenset()  # the loops that become functions of their own
     searching = False  # in a loop of unknown length, and not in a long one inside it
 
     def __init__(self, module: L.Module, program: ir.Program, name: str):
@@ -88,20 +90,24 @@ class Emitter:
         self.entry = self.function.append_basic_block("entry")
         self.b = L.IRBuilder(self.entry)
         self.variables: dict = {}  # Set names -> alloca
+        self.doubts = {}
         self.values: dict = {}  # Let names and axes -> value
         self.memo: dict = {}
 
     def emit(self) -> L.Function:
-        self._declare_variables(self.program.body)
+        from .outline import apart
+
+        self.apart = apart(self.program.body)
+        self.declare_variables(self.program.body)
         self.body(self.program.body)
         self.b.ret(L.Constant(I64, 0))
         return self.function
 
-    def _declare_variables(self, body) -> None:
+    def declare_variables(self, body) -> None:
         """One stack slot a Set variable, in the entry block (mem2reg makes registers of them)."""
         for s in body:
             for inner in ir.bodies(s):
-                self._declare_variables(inner)
+                self.declare_variables(inner)
             if isinstance(s, ir.Set) and s.name not in self.variables:
                 self.variables[s.name] = self.b.alloca(type_of(s.value.dtype), name=s.name)
 
@@ -141,7 +147,38 @@ class Emitter:
     def accum(self, s: ir.Accum) -> None:
         slot = self.variables[s.name]
         old = self.b.load(slot, typ=type_of(s.value.dtype))
-        self.b.store(self.combine(s.op, old, s.value), slot)
+        if s.name in self.doubts:
+            self.b.store(self.number_extremum(s, old), slot)
+        else:
+            self.b.store(self.combine(s.op, old, s.value), slot)
+
+    def number_extremum(self, s: ir.Accum, old):
+        """min or max as if there were no NaN, which is one instruction; whether there was one is noted."""
+        b = self.b
+        x, doubt = self.expr(s.value), self.doubts[s.name]
+        b.store(b.or_(b.load(doubt, typ=I1), b.fcmp_unordered("uno", x, x)), doubt)
+        kind = type_of(s.value.dtype)
+        name = "llvm.maxnum" if s.op == "max" else "llvm.minnum"
+        fn = self.module.declare_intrinsic(name, (kind,), L.FunctionType(kind, [kind, kind]))
+        return b.call(fn, [old, x], fastmath=("nnan", "nsz"))
+
+    @contextmanager
+    def doubting(self, s: ir.For):
+        """Around a loop that finds extrema of floats: afterwards they are NaN if anything was."""
+        b = self.b
+        kinds = {x.name: type_of(x.value.dtype) for x in s.body if _is_extremum(x)}
+        read = {e.arg for e in _parts(s.body) if e.kind == "var"} if kinds else ()
+        kinds = {k: v for k, v in kinds.items() if k not in read and s.axis.extent >= SHORT.start}
+        for name, kind in kinds.items():
+            with b.goto_entry_block():
+                self.doubts[name] = b.alloca(I1, name="doubt")
+            first = b.load(self.variables[name], typ=kind)
+            b.store(b.fcmp_unordered("uno", first, first), self.doubts[name])
+        yield
+        for name, kind in kinds.items():
+            value = b.load(self.variables[name], typ=kind)
+            doubt = b.load(self.doubts.pop(name), typ=I1)
+            b.store(b.select(doubt, L.Constant(kind, float("nan")), value), self.variables[name])
 
     def combine(self, op: str, old, value: Expr):
         """``old op value`` of an accumulation: reassociable, and a product may fuse with its sum."""
@@ -199,12 +236,21 @@ class Emitter:
         self.b.store(new, at, align=dtype.itemsize)
 
     def for_(self, s: ir.For) -> None:
-        b = self.b
         if s.private is not None:
             from .threads import parallel_loop
 
             parallel_loop(self, s)
-            return
+        elif id(s) in self.apart:
+            from .outline import Outlined
+
+            made = Outlined(self, s)
+            self.b.call(made.function, made.arguments)
+        else:
+            with self.doubting(s):
+                self.whole_loop(s)
+
+    def whole_loop(self, s: ir.For) -> None:
+        b = self.b
         if s.stop is None:
             self.loop(s.axis, s.axis.extent, lambda: self.body(s.body), _hints(s))
             return
@@ -552,6 +598,11 @@ def _parts(body):
             seen.add(e)
             yield e
             stack.extend(e.args)
+
+
+def _is_extremum(s) -> bool:
+    extremum = isinstance(s, ir.Accum) and s.op in ("max", "min")
+    return extremum and s.value.dtype.is_floating_point
 
 
 def _is_index(e: Expr) -> bool:

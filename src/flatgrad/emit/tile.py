@@ -16,6 +16,14 @@ from ..lower import ir
 I32, I64 = L.IntType(32), L.IntType(64)
 
 
+# Loops around tiles are what they should be: LLVM need not think about unrolling or vectorising them.
+AS_THEY_ARE = (
+    ("llvm.loop.unroll.disable",),
+    ("llvm.loop.vectorize.width", 1),
+    ("llvm.loop.interleave.count", 1),
+)
+
+
 def powers(n: int) -> list[int]:
     """`n` as powers of two, the largest first."""
     return [1 << k for k in reversed(range(n.bit_length())) if n >> k & 1]
@@ -64,7 +72,10 @@ class Tiler:
     def walk(self, walk: ir.Walk, axes, slots, types) -> None:
         if axes:
             self.emitter.loop(
-                axes[0], axes[0].extent, lambda: self.walk(walk, axes[1:], slots, types)
+                axes[0],
+                axes[0].extent,
+                lambda: self.walk(walk, axes[1:], slots, types),
+                AS_THEY_ARE,
             )
             return
         self.emitter.memo = {}
