@@ -14,7 +14,6 @@ from ..lower import ir
 from .llvm import I64, PTR, opaque
 from .outline import Outlined
 
-
 # Ranges that a loop is cut into at most.
 MOST = 256
 
