@@ -14,7 +14,6 @@ import numpy as np
 
 from ..graph.node import CONST, PROJ, Graph, Node, const, placeholder
 from ..graph.op import op_named
-from .relabel import over_parts
 from .trace import intern
 
 __all__ = ["Builder", "simplify"]
@@ -183,7 +182,6 @@ RULES = {
     "permute": _permute,
     "expand": _expand,
     "slice": _slice,
-    "contract": over_parts,
     "reduce_sum": _reduce,
     "reduce_prod": _reduce,
     "reduce_max": _reduce,
