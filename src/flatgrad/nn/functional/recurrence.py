@@ -10,14 +10,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...func.control import scan
+from ...graph.op import op_named
+from ...ops.declare import elementwise
 from ...ops.joining import cat, chunk
 from ...ops.selection import relu
-from ...ops.transcendental import sigmoid, tanh
 from ...tensor import Tensor, node_of
 from ..once import as_several
 from .dense import linear
 
 __all__: list[str] = []
+
+# Derivatives from the results, as PyTorch's recurrent layers have them: a saturated gate's is zero where
+# ``sigmoid`` and ``tanh`` still know its digits, and a step keeps and computes half as much.
+_gate = elementwise(
+    "gate",
+    1,
+    numpy=op_named("sigmoid").numpy,
+    scalar="sigmoid",
+    rule="float",
+    partials=(lambda x, out: out * (1 - out),),
+    domain=op_named("sigmoid").domain,
+    public=False,
+    doc="The sigmoid of a recurrent layer's gate.",
+)
+_squash = elementwise(
+    "squash",
+    1,
+    numpy=op_named("tanh").numpy,
+    scalar="tanh",
+    rule="float",
+    partials=(lambda x, out: 1 - out * out,),
+    domain=op_named("tanh").domain,
+    public=False,
+    doc="The hyperbolic tangent of a recurrent layer's state.",
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +71,8 @@ def _lstm(gates, states, weights):
     w_hh, _, w_hr = weights
     h, c = states
     i, f, g, o = chunk(gates + linear(h, w_hh), 4, -1)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = sigmoid(o) * tanh(c)
+    c = _gate(f) * c + _gate(i) * _squash(g)
+    h = _gate(o) * _squash(c)
     return (h if w_hr is None else linear(h, w_hr), c)
 
 
@@ -55,13 +81,13 @@ def _gru(gates, states, weights):
     (h,) = states
     r, z, n = chunk(gates, 3, -1)
     hr, hz, hn = chunk(linear(h, w_hh, b_hh), 3, -1)
-    z = sigmoid(z + hz)
-    n = tanh(n + sigmoid(r + hr) * hn)
+    z = _gate(z + hz)
+    n = _squash(n + _gate(r + hr) * hn)
     return (n + z * (h - n),)
 
 
 KINDS = {
-    "RNN_TANH": Kind(1, 1, _simple(tanh)),
+    "RNN_TANH": Kind(1, 1, _simple(_squash)),
     "RNN_RELU": Kind(1, 1, _simple(relu)),
     "LSTM": Kind(4, 2, _lstm),
     "GRU": Kind(3, 1, _gru, folds=False),
