@@ -7,8 +7,8 @@ A script offers ``--json FILE`` and writes a list of rows, one a comparison::
 
 ``ratio`` is ours over the peer's, so **below 1 flatgrad is ahead**, whatever the script's own columns show.
 ``target`` is the largest ratio that the project aims for, or None where it has set none; with a target of its
-own a row is behind when it misses it, otherwise when the ratio is above 1. ``report.py`` reads the rows of all
-scripts to say first what is behind.
+own a row is behind when it misses that, otherwise when the ratio is above 1. ``report.py`` reads the rows of
+all scripts to say first what is behind.
 """
 
 from __future__ import annotations

@@ -43,17 +43,18 @@ def places(d: int) -> np.ndarray:
     return table
 
 
-def constant(n: int, d: int, k: int) -> float:
+def constant(n: int, d: int, k: int, prior=(GAMMA, M)) -> float:
     """What the parameters do not change."""
-    degrees = d + M + 1
+    gamma, extra = prior
+    degrees = d + extra + 1
     log_gamma = d * (d - 1) / 4 * math.log(math.pi)
     log_gamma += sum(math.lgamma(degrees / 2 - j / 2) for j in range(d))
-    prior = degrees * d * (math.log(GAMMA) - 0.5 * math.log(2)) - log_gamma
-    return -n * d / 2 * math.log(2 * math.pi) + k * prior
+    wishart = degrees * d * (math.log(gamma) - 0.5 * math.log(2)) - log_gamma
+    return -n * d / 2 * math.log(2 * math.pi) + k * wishart
 
 
-def objective(alpha, mu, q, lower, x, *, m=fg, rows=None):
-    """The log-likelihood, `rows` points at a time; `m` is flatgrad or torch."""
+def objective(alpha, mu, q, lower, x, *, m=fg, rows=None, prior=(GAMMA, M)):
+    """The log-likelihood, `rows` points at a time; `m` is flatgrad or torch, `prior` Wishart's two."""
     (k, d), n = mu.shape, len(x)
     diagonal, sums = m.exp(q), q.sum(1)
     parts = m.cat([diagonal, lower, m.zeros((k, 1), dtype=q.dtype)], 1)
@@ -68,8 +69,10 @@ def objective(alpha, mu, q, lower, x, *, m=fg, rows=None):
         likelihood = log_likelihood(x)
     else:
         likelihood = m.map(log_likelihood, x.reshape(n // rows, rows, d)).sum()
-    prior = 0.5 * GAMMA**2 * ((diagonal * diagonal).sum() + (lower * lower).sum()) - M * sums.sum()
-    return constant(n, d, k) + likelihood - n * m.logsumexp(alpha, 0) - prior
+    gamma, extra = prior
+    square = (diagonal * diagonal).sum() + (lower * lower).sum()
+    penalty = 0.5 * gamma**2 * square - extra * sums.sum()
+    return constant(n, d, k, prior) + likelihood - n * m.logsumexp(alpha, 0) - penalty
 
 
 def by_arrays(alpha, mu, q, lower, x):

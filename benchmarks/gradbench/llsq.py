@@ -21,14 +21,15 @@ def inputs(n: int, m: int) -> tuple:
     return np.random.default_rng(1).standard_normal(m), t, np.sign(t)
 
 
+def cost(x, t, s):
+    """By Horner's rule."""
+    value, _ = fg.scan(lambda acc, c: (acc * t + c, None), fg.zeros_like(t), x, reverse=True)
+    return 0.5 * ((s - value) ** 2).sum()
+
+
 def by_horner(x, t, s):
     """Gradient by x."""
-
-    def cost(x):
-        value, _ = fg.scan(lambda acc, c: (acc * t + c, None), fg.zeros_like(t), x, reverse=True)
-        return 0.5 * ((s - value) ** 2).sum()
-
-    return fg.grad(cost)(x)
+    return fg.grad(cost)(x, t, s)
 
 
 def by_powers(x, t, s):

@@ -48,20 +48,22 @@ def step(m, main, extra, state, x):
     return (new_hidden, new_cell), y - m.log(m.exp(y).sum() + 2)
 
 
+def loss(main, extra, hidden, cell, sequence):
+    """Mean over all predicted bits of the negative log-likelihood of each next character."""
+
+    def character(state, pair):
+        x, following = pair
+        state, y = step(fg, main, extra, state, x)
+        return state, (following * y).sum()
+
+    state = list(hidden), list(cell)
+    _, totals = fg.scan(character, state, (sequence[:-1], sequence[1:]))
+    return -totals.sum() / sequence[1:].numel()
+
+
 def derivative(main, extra, hidden, cell, sequence):
     """Gradient by main and extra."""
-
-    def loss(main, extra):
-        def character(state, pair):
-            x, following = pair
-            state, y = step(fg, main, extra, state, x)
-            return state, (following * y).sum()
-
-        state = list(hidden), list(cell)
-        _, totals = fg.scan(character, state, (sequence[:-1], sequence[1:]))
-        return -totals.sum() / (BITS * (len(sequence) - 1))
-
-    return fg.grad(loss, argnums=(0, 1))(main, extra)
+    return fg.grad(loss, argnums=(0, 1))(main, extra, hidden, cell, sequence)
 
 
 FORMULATIONS = {"scan": derivative}

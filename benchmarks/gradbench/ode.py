@@ -37,17 +37,18 @@ def runge_kutta(x, y, h, cat):
     return y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
+def solution(x, steps):
+    """(n,): y at the end."""
+    s = len(steps)
+    y, _ = fg.scan(
+        lambda y, _: (runge_kutta(x, y, 2 / s, fg.cat), None), fg.zeros_like(x), length=s
+    )
+    return y
+
+
 def derivative(x, steps):
     """Gradient by x."""
-    s = len(steps)
-
-    def last(x):
-        y, _ = fg.scan(
-            lambda y, _: (runge_kutta(x, y, 2 / s, fg.cat), None), fg.zeros_like(x), length=s
-        )
-        return y[-1]
-
-    return fg.grad(last)(x)
+    return fg.grad(lambda x: solution(x, steps)[-1])(x)
 
 
 FORMULATIONS = {"scan": derivative}
