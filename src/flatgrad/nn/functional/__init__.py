@@ -13,6 +13,7 @@ from . import (
     losses,
     normalization,
     pooling,
+    resizing,
 )
 from .activation import *  # noqa: F403
 from .adaptive import *  # noqa: F403
@@ -25,6 +26,7 @@ from .lookup import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .normalization import *  # noqa: F403
 from .pooling import *  # noqa: F403
+from .resizing import *  # noqa: F403
 
 __all__ = ["pad"]
 for _family in (
@@ -39,5 +41,6 @@ for _family in (
     losses,
     normalization,
     pooling,
+    resizing,
 ):
     __all__ += _family.__all__
