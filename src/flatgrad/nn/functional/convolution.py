@@ -5,6 +5,7 @@ All of them are one node of ``ops.convolution`` between movements: channels are 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -15,9 +16,9 @@ from ...ops.contraction import same_dtype
 from ...ops.convolution import convolve, reach
 from ...ops.declare import tensor_of
 from ...ops.movement import permute, reshape
-from ...tensor import Tensor
+from ...tensor import Tensor, node_of
 from ..once import as_one
-from .face import batched, described, face, sizes_argument
+from .face import batched, described, face, frozen, sizes_argument
 from .windows import placed, windows
 
 __all__ = [
@@ -59,20 +60,20 @@ def _check_groups(name: str, groups) -> int:
     return groups
 
 
-def _check_bias(name: str, bias, channels: int) -> None:
-    if bias is not None and tuple(bias.shape) != (channels,):
+def _check_bias(name: str, bias: tuple | None, channels: int) -> None:
+    if bias is not None and bias != (channels,):
         raise ShapeError(
             f"{name}: expected bias to be 1-dimensional with {channels} elements, one an output "
-            f"channel, got shape {tuple(bias.shape)}"
+            f"channel, got shape {bias}"
         )
 
 
-def _check_channels(name: str, x, w, groups: int, channels: int, lead: int) -> None:
-    have = x.shape[lead]
+def _check_channels(name: str, x: tuple, w: tuple, groups: int, channels: int) -> None:
+    have = x[1 - len(w)]
     if have != channels:
         raise ShapeError(
-            f"{name}: Given groups={groups}, weight of size {tuple(w.shape)}, expected input "
-            f"{tuple(x.shape)} to have {channels} channels, but got {have} channels instead"
+            f"{name}: Given groups={groups}, weight of size {w}, expected input {x} to have "
+            f"{channels} channels, but got {have} channels instead"
         )
 
 
@@ -100,19 +101,30 @@ def _around(name: str, padding, taps, stride, dilation) -> tuple[tuple, tuple]:
 def convolution(name, spatial, input, weight, bias, stride, padding, dilation, groups) -> Tensor:
     """The function `name` of PyTorch in `spatial` dimensions."""
     x, many, w, b = _operands(name, spatial, input, weight, bias)
+    shapes = [None if t is None else node_of(t).shape for t in (x, w, b)]
+    given = (frozen(stride), frozen(padding), frozen(dilation), groups)
+    options = many, *_convolution_plan(name, *shapes, *given)
+    tensors = [x, w] if b is None else [x, w, b]
+    return as_one(name, options, lambda *ts: _convolution(ts, *options), tensors)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _convolution_plan(name, x, w, b, stride, padding, dilation, groups) -> tuple:
+    """(padding before, stride, dilation, groups, sizes of the result) for operands of these shapes."""
+    outs, inner, *taps = w
+    spatial = len(taps)
     stride = sizes_argument(name, "stride", stride, spatial, 1)
     dilation = sizes_argument(name, "dilation", dilation, spatial, 1)
     groups = _check_groups(name, groups)
-    outs, inner, *taps = w.shape
     low, high = _around(name, padding, taps, stride, dilation)
     if outs % groups or not outs:
         raise ShapeError(
-            f"{name}: expected weight {tuple(w.shape)} to have at least {groups} output channels, a "
+            f"{name}: expected weight {w} to have at least {groups} output channels, a "
             f"multiple of groups={groups}, got {outs}"
         )
-    _check_channels(name, x, w, groups, inner * groups, int(many))
+    _check_channels(name, x, w, groups, inner * groups)
     _check_bias(name, b, outs)
-    image = [i + a + z for i, a, z in zip(x.shape[-spatial:], low, high, strict=True)]
+    image = [i + a + z for i, a, z in zip(x[-spatial:], low, high, strict=True)]
     seen = [reach(1, k, 1, d) for k, d in zip(taps, dilation, strict=True)]
     if any(i < k for i, k in zip(image, seen, strict=True)):
         raise ShapeError(
@@ -120,9 +132,7 @@ def convolution(name, spatial, input, weight, bias, stride, padding, dilation, g
             f"{tuple(seen)}. Kernel size can't be greater than actual input size"
         )
     count = [(i - k) // s + 1 for i, k, s in zip(image, seen, stride, strict=True)]
-    options = (many, low, stride, dilation, groups, tuple(count))
-    given = [x, w] if b is None else [x, w, b]
-    return as_one(name, options, lambda *ts: _convolution(ts, *options), given)
+    return low, stride, dilation, groups, tuple(count)
 
 
 def _convolution(tensors, many, low, stride, dilation, groups, count) -> Tensor:
@@ -239,18 +249,29 @@ def transposed(
 ) -> Tensor:
     """The transposed function `name` of PyTorch in `spatial` dimensions."""
     x, many, w, b = _operands(name, spatial, input, weight, bias)
+    shapes = [None if t is None else node_of(t).shape for t in (x, w, b)]
+    given = map(frozen, (stride, padding, output_padding, groups, dilation))
+    options = many, *_transposed_plan(name, *shapes, *given)
+    tensors = [x, w] if b is None else [x, w, b]
+    return as_one(name, options, lambda *ts: _transposed(ts, *options), tensors)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _transposed_plan(name, x, w, b, stride, padding, output_padding, groups, dilation) -> tuple:
+    """(padding, sizes of the result, stride, dilation, groups) for operands of these shapes."""
+    ins, outs, *taps = w
+    spatial = len(taps)
     stride = sizes_argument(name, "stride", stride, spatial, 1)
     dilation = sizes_argument(name, "dilation", dilation, spatial, 1)
     padding = sizes_argument(name, "padding", padding, spatial, 0)
     extra = sizes_argument(name, "output_padding", output_padding, spatial, 0)
     groups = _check_groups(name, groups)
-    ins, outs, *taps = w.shape
     if ins % groups or not ins:
         raise ShapeError(
-            f"{name}: weight {tuple(w.shape)} must have a multiple of groups={groups} input channels "
+            f"{name}: weight {w} must have a multiple of groups={groups} input channels "
             f"in its first dimension, got {ins}"
         )
-    _check_channels(name, x, w, groups, ins, int(many))
+    _check_channels(name, x, w, groups, ins)
     _check_bias(name, b, outs * groups)
     for e, s, d in zip(extra, stride, dilation, strict=True):
         if e >= max(s, d):
@@ -258,9 +279,9 @@ def transposed(
                 f"{name}: output padding must be smaller than either stride or dilation, got "
                 f"output_padding {extra}, stride {stride}, dilation {dilation}"
             )
-    count = tuple(x.shape[-spatial:])
+    count = x[-spatial:]
     if 0 in count:
-        raise ShapeError(f"{name}: the image must not be empty, got an input of {tuple(x.shape)}")
+        raise ShapeError(f"{name}: the image must not be empty, got an input of {x}")
     whole = tuple(
         [reach(*part) + e for *part, e in zip(count, taps, stride, dilation, extra, strict=True)]
     )
@@ -270,9 +291,7 @@ def transposed(
             f"{name}: Given input size per channel: {count}. Calculated output size per channel: "
             f"{sizes}. Output size is too small; use less padding"
         )
-    options = (many, padding, sizes, stride, dilation, groups)
-    given = [x, w] if b is None else [x, w, b]
-    return as_one(name, options, lambda *ts: _transposed(ts, *options), given)
+    return padding, sizes, stride, dilation, groups
 
 
 def _transposed(tensors, many, padding, sizes, stride, dilation, groups) -> Tensor:

@@ -7,7 +7,7 @@ from ...graph.op import PUBLIC
 from ...ops.declare import composite, tensor_of
 from ...tensor import Tensor, node_of
 
-__all__ = ["batched", "described", "face", "float_input", "sizes_argument"]
+__all__ = ["batched", "described", "face", "float_input", "frozen", "sizes_argument"]
 
 
 def face(name: str | None = None, *, samples, errors=None, torch: str | None = "", **more):
@@ -61,6 +61,11 @@ def sizes_argument(name: str, what: str, value, count: int, least: int) -> tuple
     if min(found, default=least) < least:
         raise ArgumentError(f"{name}: {what} must be at least {least}, got {value}")
     return found
+
+
+def frozen(value):
+    """A list as a tuple, so that it can be part of a key."""
+    return tuple(value) if type(value) is list else value
 
 
 def batched(name: str, input: Tensor, spatial: int) -> tuple[Tensor, bool]:

@@ -13,6 +13,7 @@ from ...ops.movement import reshape
 from ...ops.reduction import constant, reduce_sum
 from ...ops.transcendental import rsqrt
 from ...tensor import Tensor, node_of
+from ...writing import assign
 from ..once import as_one, as_several
 from .face import face, float_input
 
@@ -190,11 +191,11 @@ def _batch_training(x, running, parameters, has, wide, momentum, eps) -> Tensor:
         return y, *moved
 
     options = (has, bool(running), momentum if fixed else None, eps)
-    old = [r.detach() for r in running]
+    old = [r.detach() if r.requires_grad else r for r in running]
     y, *moved = as_several("batch_norm", options, run, [x, *parameters, *old, *factor])
     with no_grad():
         for r, new in zip(running, moved, strict=True):
-            r.copy_(new)
+            assign("batch_norm", r, new.detach())
     return y
 
 

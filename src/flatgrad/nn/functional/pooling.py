@@ -8,6 +8,7 @@ the largest element is gathered, so that its gradient is one scatter.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -26,7 +27,7 @@ from ...ops.reduction import ARGMAX, reduce_sum
 from ...ops.selection import relu, sign
 from ...tensor import Tensor, node_of, record, wrap
 from ..once import as_one, as_several
-from .face import batched, described, face, float_input, sizes_argument
+from .face import batched, described, face, float_input, frozen, sizes_argument
 from .windows import placed, tiles, windows
 
 __all__ = [
@@ -81,13 +82,18 @@ def geometry(name, x, spatial, kernel_size, stride, padding, dilation, ceil_mode
     ArgumentError, ShapeError
         If there are none.
     """
+    given = map(frozen, (kernel_size, stride, padding, dilation))
+    return _geometry(name, node_of(x).shape, spatial, *given, bool(ceil_mode))
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _geometry(name, shape, spatial, kernel_size, stride, padding, dilation, ceil_mode) -> Geometry:
     taps = sizes_argument(name, "kernel_size", kernel_size, spatial, 1)
-    if stride is None or (isinstance(stride, (tuple, list)) and not stride):
-        stride = taps
+    stride = taps if stride is None or stride == () else stride
     stride = sizes_argument(name, "stride", stride, spatial, 1)
     padding = sizes_argument(name, "padding", padding, spatial, 0)
     dilation = sizes_argument(name, "dilation", dilation, spatial, 1)
-    image = tuple(node_of(x).shape[-spatial:])
+    image = shape[-spatial:]
     count = []
     for i, k, s, p, d in zip(image, taps, stride, padding, dilation, strict=True):
         if 2 * p > (k - 1) * d + 1:
@@ -100,9 +106,9 @@ def geometry(name, x, spatial, kernel_size, stride, padding, dilation, ceil_mode
         if ceil_mode and (n - 1) * s >= i + p:
             n -= 1  # a window must begin inside the image, or before it
         count.append(n)
-    if min(count) < 1 or 0 in node_of(x).shape[-spatial - 1 :]:
+    if min(count) < 1 or 0 in shape[-spatial - 1 :]:
         raise ShapeError(
-            f"{name}: Given input size {tuple(x.shape)}, calculated output size {tuple(count)}. Output "
+            f"{name}: Given input size {shape}, calculated output size {tuple(count)}. Output "
             "size is too small; an image with channels and a kernel that fits are required"
         )
     return Geometry(image, taps, stride, padding, dilation, tuple(count))
