@@ -44,8 +44,9 @@ FUNCTIONS = {
     "columns, one twice": (lambda x: (x[:, 0] * x[:, 2] + x[:, 0].exp()).sum(), False),
     "blocks with gaps": (lambda x: (x[:2, 1:] ** 3).sum() + x[2, 0] * 2, False),
     "with the whole": (lambda x: x[0, 0] * x[1, 1] * (x * x).sum(), False),
-    "overlapping": (lambda x: (x[:2] ** 2).sum() + (x[1:] ** 3).sum(), True),
+    "overlapping": (lambda x: (x[:2] ** 2).sum() + (x[1:] ** 3).sum(), False),
     "around a corner": (corners, True),
+    "shifted": (lambda x: (x[:-1, 1:] * x[1:, :-1]).sum() + x[:, :1].exp().sum(), False),
     "every other": (lambda x: (x[::2] ** 2).sum() * x[1, 1], True),
 }
 

@@ -1,17 +1,24 @@
 """The sum of one node's cotangents: parts of an array that lie side by side are joined, not added.
 
 What reads ``x[0]``, ``x[1]``, ``x[2]`` gives x three cotangents, each an array of zeros with one element
-written into it. Their sum is those elements, one after the other.
+written into it. Their sum is those elements, one after the other. Where two overlap, that part of them
+is added.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from ..graph.node import CONST, Node, const
 from ..ops.joining import CAT
-from ..ops.movement import VIEW_SCATTER
+from ..ops.movement import SLICE, VIEW_SCATTER
 from ..tensor import Tensor, record, wrap
 
 __all__ = ["Parts", "add", "total"]
+
+
+# Blocks that overlap are cut where others begin and end, if they are not more than these.
+MEETING = 4
 
 
 class Parts(list):
@@ -75,6 +82,20 @@ class Block:
     def end(self, dim: int) -> int:
         return self.starts[dim] + self.shape[dim]
 
+    def cut(self, dim: int, places: list[int]) -> list[Block]:
+        """Its parts between `places` along `dim`."""
+        inside = [p for p in places if self.starts[dim] < p < self.end(dim)]
+        ends = [self.starts[dim], *inside, self.end(dim)]
+        return [self._part(dim, a, b) for a, b in pairwise(ends)] if inside else [self]
+
+    def _part(self, dim: int, first: int, last: int) -> Block:
+        starts, shape, at = list(self.starts), list(self.shape), [0] * len(self.shape)
+        at[dim] = first - self.starts[dim]
+        starts[dim], shape[dim] = first, last - first
+        steps = (1,) * len(shape)
+        value = record(SLICE, (self.value,), (tuple(at), steps, tuple(shape)))
+        return Block(tuple(starts), tuple(shape), value, self.whole)
+
 
 def _unheld(node: Node) -> Tensor:
     """A tensor of `node` that leaves the handle that the user may have on it alone."""
@@ -96,7 +117,7 @@ def _distinct(blocks: list[Block]) -> list[Block]:
 
 
 def _joined(blocks: list[Block], starts: tuple, shape: tuple, dtype) -> Tensor | None:
-    """The array from `starts` on that the blocks in it make up; None if they overlap."""
+    """The array from `starts` on that the blocks in it make up; None if too many of them overlap."""
     if not blocks:
         return wrap(const(0, dtype, shape))
     if len(blocks) == 1 and blocks[0].starts == starts and blocks[0].shape == shape:
@@ -114,6 +135,13 @@ def _joined(blocks: list[Block], starts: tuple, shape: tuple, dtype) -> Tensor |
                 return None
             parts.append(part)
         return record(CAT, tuple(parts), (dim,))
+    if len(blocks) > MEETING:
+        return None
+    for dim in range(len(shape)):
+        places = sorted({p for b in blocks for p in (b.starts[dim], b.end(dim))})
+        pieces = [piece for b in blocks for piece in b.cut(dim, places)]
+        if len(pieces) > len(blocks):
+            return _joined(_distinct(pieces), starts, shape, dtype)
     return None
 
 

@@ -20,7 +20,7 @@ TIMES = 8
 FLOOR = 256
 
 # Kinds that cost little more than reading what they read.
-CHEAP = ("elementwise", "movement", "pad", "source")
+CHEAP = ("elementwise", "movement", "pad", "cat", "source")
 
 
 def keep_residuals(graph: Graph) -> Graph:
@@ -94,7 +94,7 @@ def _residuals(back: Loop, same: dict, forward: Loop) -> list[Node]:
         if node in seen or node not in primal or node in same:
             continue
         seen.add(node)
-        if is_dear(node) and node.op.outputs == 1:
+        if is_dear(node) and node.op.kind != "cat" and node.op.outputs == 1:
             chosen[node] = None
         elif node.op.kind in CHEAP:
             frontier.extend(node.inputs)
