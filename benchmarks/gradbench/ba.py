@@ -110,6 +110,41 @@ def by_blocks(cameras, points, weights, seen, features):
 FORMULATIONS = {"blocks of vmap": by_blocks, "map of jacrev": by_map, "vmap of jacrev": by_vmap}
 
 
+def all_residuals(cameras, points, weights, seen, features):
+    """(3 p,): two residuals of each observation, then one of each weight."""
+    u = unknowns(cameras, points, weights, seen, fg.cat)
+    return fg.cat([residual(u.T, features.T, fg).T.reshape(-1), 1 - weights * weights], 0)
+
+
+def by_pattern(arrays):
+    """The whole Jacobian, whose pattern is found once: nothing is said of observations and blocks.
+
+    It has two elements less an observation (a coordinate does not depend on the other one's principal
+    point), so they are put where the benchmark's pattern has them, among its zeros.
+    """
+    cameras, points, weights, seen, _ = arrays
+    jacobian = fg.func.jacobian(all_residuals, (0, 1, 2), sparse=True)
+    given = [fg.from_numpy(a) for a in arrays]
+    first, p = jacobian(*given), len(weights)
+    blocks = np.zeros((p, 2, 15))
+    _, columns = matrix(blocks, cameras, points, weights, seen, np.concatenate, np.arange)
+    rows = np.concatenate([np.repeat(np.arange(2 * p), 15), np.arange(2 * p, 3 * p)])
+    width = first.shape[1]
+    own = np.repeat(np.arange(3 * p), np.diff(first.indptr)) * width + first.indices
+    places = np.searchsorted(rows * width + columns, own)
+
+    def step():
+        values = np.zeros(31 * p)
+        values[places] = jacobian(*given).data
+        return values, columns
+
+    return step
+
+
+# Formulations that are called as they are, and not compiled for their arguments first.
+CALLED = {"jacobian(sparse=True)": by_pattern}
+
+
 def reference(cameras, points, weights, seen, features) -> tuple:
     """Steps along the imaginary axis: exact to rounding, as the residuals are analytic."""
     m = SimpleNamespace(

@@ -131,10 +131,13 @@ def residuals(theta, u, points, corners, turns, shifts, back, origin, skin, weig
     return (points - (share[:, :, None] * corner).sum(1)).reshape(3 * count)
 
 
-def columns(jacfwd, m, early):
-    """A function of the inputs: (3 c, 28), the columns of u, then those of theta."""
+def columns(jacfwd, m, early, both=True):
+    """A function of the inputs: (3 c, 28), the columns of u, then those of theta (alone without `both`)."""
 
     def jacobian(theta, u, *rest):
+        if not both:
+            return jacfwd(lambda theta: residuals(theta, u, *rest, m, early))(theta)
+
         def moved(step):
             return residuals(step[2:], u + step[:2], *rest, m, early)
 
@@ -143,8 +146,8 @@ def columns(jacfwd, m, early):
     return jacobian
 
 
-def by_pose(jacfwd, m):
-    """A function of the inputs. Moving is linear: each point's place at rest is blended bone by bone, one
+def by_pose(jacfwd, m, both=True):
+    """The same. Moving is linear: each point's place at rest is blended bone by bone, one
     matrix of the pose moves all of them, and what is differentiated is that matrix."""
 
     def jacobian(theta, u, points, corners, turns, shifts, back, origin, skin, weights):
@@ -163,15 +166,18 @@ def by_pose(jacfwd, m):
             motions = bone_motions(bent, turns, shifts, back, origin, m).reshape(BONES, 3, 4)
             return m.permute(motions, (2, 0, 1)).reshape(4 * BONES, 3) @ rotation(turn, m).T
 
-        by_u = m.permute(jacfwd(lambda step: rest(u + step))(0 * u[0]), (2, 0, 1))
-        by_u = (by_u.reshape(2 * count, 4 * BONES) @ pose(theta[:3], theta[6:])).reshape(
-            2, count, 3
-        )
         by_turn, by_bent = jacfwd(pose, argnums=(0, 1))(theta[:3], theta[6:])
         moved = m.cat([by_turn, by_bent], 2).reshape(4 * BONES, 3 * 23)
         moved = (rest(u) @ moved).reshape(count, 3, 23)
         shift = m.asarray(np.eye(3)) + 0 * points[:, :, None]
-        whole = m.cat([m.permute(by_u, (1, 2, 0)), moved[:, :, :3], shift, moved[:, :, 3:]], 2)
+        by_theta = moved[:, :, :3], shift, moved[:, :, 3:]
+        if not both:
+            return -m.cat(by_theta, 2).reshape(3 * count, 26)
+        by_u = m.permute(jacfwd(lambda step: rest(u + step))(0 * u[0]), (2, 0, 1))
+        by_u = (by_u.reshape(2 * count, 4 * BONES) @ pose(theta[:3], theta[6:])).reshape(
+            2, count, 3
+        )
+        whole = m.cat([m.permute(by_u, (1, 2, 0)), *by_theta], 2)
         return -whole.reshape(3 * count, 28)
 
     return jacobian
@@ -181,11 +187,18 @@ FG = SimpleNamespace(
     sin=fg.sin, cos=fg.cos, sqrt=fg.sqrt, where=fg.where, stack=fg.stack, cat=fg.cat,
     ones_like=fg.ones_like, asarray=fg.from_numpy, permute=fg.permute,
 )  # fmt: skip
-FORMULATIONS = {
-    "jacfwd of the pose": by_pose(fg.func.jacfwd, FG),
-    "gather, then skin": columns(fg.func.jacfwd, FG, True),
-    "skin, then gather": columns(fg.func.jacfwd, FG, False),
-}
+
+
+def formulations(jacfwd, m, both=True) -> dict:
+    """Functions of the inputs, by name."""
+    return {
+        "jacfwd of the pose": by_pose(jacfwd, m, both),
+        "gather, then skin": columns(jacfwd, m, True, both),
+        "skin, then gather": columns(jacfwd, m, False, both),
+    }
+
+
+FORMULATIONS = formulations(fg.func.jacfwd, FG)
 
 
 def reference(theta, u, *rest) -> np.ndarray:
@@ -202,28 +215,28 @@ def reference(theta, u, *rest) -> np.ndarray:
     return np.stack(found, 1)
 
 
-def c_derivative(arrays, library):
+def c_derivative(arrays, library, both=True):
     """With all vertices moved, and only those that are looked at."""
     theta, u, _, corners, *hand = arrays
     vertices, c = len(hand[-1]), len(corners)
-    fields, jacobian = np.empty((vertices, 63)), np.empty((3 * c, 28))
+    fields, jacobian = np.empty((vertices, 63)), np.empty((3 * c, 28 if both else 26))
     steps = []
     for work in (fields, None):
-        call = native.bind(library.ht, theta, u, corners, *hand, c, vertices, work, jacobian)
+        numbers = c, vertices, int(both)
+        call = native.bind(library.ht, theta, u, corners, *hand, *numbers, work, jacobian)
         steps.append(native.returning(call, jacobian))
     return steps
 
 
-def torch_derivative(arrays):
+def torch_derivative(arrays, both=True):
     import torch
 
     arrays = [torch.from_numpy(a) for a in arrays]
-    steps = [columns(torch.func.jacfwd, torch, early) for early in (True, False)]
-    steps.append(by_pose(torch.func.jacfwd, torch))
+    steps = formulations(torch.func.jacfwd, torch, both).values()
     return [lambda step=step: step(*arrays) for step in steps]
 
 
-def jax_derivative(arrays):
+def jax_derivative(arrays, both=True):
     import jax
     import jax.numpy as jnp
 
@@ -232,7 +245,5 @@ def jax_derivative(arrays):
         cat=jnp.concatenate, permute=jnp.transpose, **{n: getattr(jnp, n) for n in names}
     )
     arrays = [jnp.asarray(a) for a in arrays]
-
-    steps = [jax.jit(columns(jax.jacfwd, m, early)) for early in (True, False)]
-    steps.append(jax.jit(by_pose(jax.jacfwd, m)))
+    steps = [jax.jit(step) for step in formulations(jax.jacfwd, m, both).values()]
     return [lambda step=step: step(*arrays) for step in steps]

@@ -40,7 +40,8 @@ import numpy as np  # noqa: E402
 import flatgrad as fg  # noqa: E402
 
 NAMES = (
-    "hello", "gmm", "ba", "lstm", "ht", "kmeans", "llsq", "lse", "ode", "det", "particle", "saddle",
+    "hello", "gmm", "ba", "lstm", "ht", "ht_theta", "kmeans", "llsq", "lse", "ode", "det", "particle",
+    "saddle",
 )  # fmt: skip
 PEERS = {
     "c": "C",
@@ -84,6 +85,8 @@ def ours(workload, arrays) -> dict:
         function = native.at_address(bound.cfunc.address)
         call = native.bind(function, *arrays, *targets)
         programs[FILLING, f"{name}, pointers"] = native.returning(call, targets)
+    for name, make in getattr(workload, "CALLED", {}).items():
+        programs["flatgrad", name] = make(arrays)
     return programs
 
 
@@ -93,7 +96,7 @@ def tree(results) -> tuple:
 
 def in_c(workload, arrays, flags) -> list:
     """The hand-written C's formulations."""
-    library = native.load(Path(workload.__file__).stem, flags)
+    library = native.load(getattr(workload, "LIBRARY", workload.__name__), flags)
     return workload.c_derivative(arrays, library)
 
 

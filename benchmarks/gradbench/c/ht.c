@@ -163,28 +163,30 @@ static void skin_vertex(const Pose *restrict pose, const double *restrict vertex
         }
 }
 
-/* Three rows of an observed point, whose triangle's corners are given. */
+/* Three rows of an observed point, whose triangle's corners are given: 28 columns, or 26 without `both`. */
 static void rows(const Pose *restrict pose, const double *restrict u,
-                 const double *const *corners, double *restrict out) {
+                 const double *const *corners, long both, double *restrict out) {
     const double share[3] = {u[0], u[1], 1 - u[0] - u[1]};
     double mean[FIELD], edge[2][3], column[3];
     for (int i = 0; i < FIELD; i++)
         mean[i] = share[0] * corners[0][i] + share[1] * corners[1][i] + share[2] * corners[2][i];
-    for (int k = 0; k < 2; k++) {
+    const long columns = both ? COLUMNS : COLUMNS - 2;
+    for (int k = 0; both && k < 2; k++) {
         for (int i = 0; i < 3; i++) edge[k][i] = corners[k][i] - corners[2][i];
         apply(pose->rotation, edge[k], column);
         for (int i = 0; i < 3; i++) out[COLUMNS * i + k] = -column[i];
     }
+    if (both) out += 2;
     for (int k = 0; k < 3; k++) {
         apply(pose->by_axis[k], mean, column);
         for (int i = 0; i < 3; i++) {
-            out[COLUMNS * i + 2 + k] = -column[i];
-            out[COLUMNS * i + 5 + k] = i == k ? -1 : 0;
+            out[columns * i + k] = -column[i];
+            out[columns * i + 3 + k] = i == k ? -1 : 0;
         }
     }
     for (int i = 0; i < 3; i++)
         for (int k = 0; k < FINGERS * ANGLES; k++)
-            out[COLUMNS * i + 8 + k] = -mean[3 * (1 + k) + i];
+            out[columns * i + 6 + k] = -mean[3 * (1 + k) + i];
 }
 
 /* `fields`, of 63 numbers a vertex, is work space for all vertices; where it is null, only the corners of
@@ -192,7 +194,7 @@ static void rows(const Pose *restrict pose, const double *restrict u,
 void ht(const double *restrict theta, const double *restrict u, const long *restrict corners,
         const double *restrict turns, const double *restrict shifts, const double *restrict back,
         const double *restrict origin, const double *restrict skin, const double *restrict weights,
-        long c, long vertices, double *restrict fields, double *restrict jacobian) {
+        long c, long vertices, long both, double *restrict fields, double *restrict jacobian) {
     Pose pose;
     take_pose(theta, turns, shifts, back, origin, &pose);
     if (fields)
@@ -206,6 +208,6 @@ void ht(const double *restrict theta, const double *restrict u, const long *rest
             if (!fields) skin_vertex(&pose, skin + 3 * v, weights + BONES * v, own[a]);
             corner[a] = fields ? fields + FIELD * v : own[a];
         }
-        rows(&pose, u + 2 * i, corner, jacobian + 3 * COLUMNS * i);
+        rows(&pose, u + 2 * i, corner, both, jacobian + 3 * (both ? COLUMNS : COLUMNS - 2) * i);
     }
 }
