@@ -193,6 +193,38 @@ def test_compiled_is_interpreted(name):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+@pytest.mark.parametrize("options", [(2,), (3, 2, 1), (2, 3)], ids=str)
+def test_maxima_go_back_to_their_places(spatial, options):
+    x = normal(2, 3, *IMAGES[spatial])
+
+    def there_and_back(F, x):
+        y, at = getattr(F, f"max_pool{spatial}d")(x, *options, return_indices=True)
+        unpool = getattr(F, f"max_unpool{spatial}d")
+        return unpool(y * y, at, *options, output_size=list(IMAGES[spatial]))
+
+    if options != (3, 2, 1):  # a place twice: PyTorch does not say which counts
+        beside_torch(there_and_back, x, second=True, forward=True)
+    layers = [
+        (getattr(lib.nn, f"MaxPool{spatial}d"), getattr(lib.nn, f"MaxUnpool{spatial}d"))
+        for lib in (fg, torch)
+    ]
+    own = [unpool(*options) for _, unpool in layers]
+    assert repr(own[0]) == repr(own[1])
+    found = []
+    for lib, (pool, _), layer in zip((fg, torch), layers, own, strict=True):
+        pooled = pool(*options, return_indices=True)(lib.tensor(x))
+        found.append(layer(*pooled, output_size=lib.tensor(x).shape))
+    np.testing.assert_array_equal(found[0].numpy() != 0, found[1].numpy() != 0)
+
+
+def test_a_place_outside():
+    F = fg.nn.functional
+    y = F.max_unpool1d(fg.ones(1, 2), fg.tensor([[0, 4]]), 2)
+    with pytest.raises(IndexError, match="out of"):
+        y.numpy()
+
+
 # -- layers ---------------------------------------------------------------------------------------
 
 LAYERS = [

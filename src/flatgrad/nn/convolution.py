@@ -182,7 +182,7 @@ def _convolve(cls, x: Tensor, parameters, with_bias: bool, options: tuple) -> Te
     return conv(x, weight, bias, stride, padding, dilation, groups)
 
 
-_LAYER = """A convolution in {n} dimensions: see ``functional.conv{n}d``.
+_LAYER = """A {n}-dimensional convolution: see ``functional.conv{n}d``.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def _transpose(cls, x: Tensor, parameters, with_bias: bool, options: tuple) -> T
     return conv(x, weight, bias, *options)
 
 
-_TRANSPOSED = """A transposed convolution in {n} dimensions: see ``functional.conv_transpose{n}d``.
+_TRANSPOSED = """A {n}-dimensional transposed convolution: see ``functional.conv_transpose{n}d``.
 
     Parameters
     ----------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ..tensor import Tensor
+from . import functional
 from .layers import Applied
+from .module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -20,6 +23,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]
 
 
@@ -73,6 +79,42 @@ class MaxPool3d(_MaxPool):
     """The largest element of each window: see ``functional.max_pool3d``."""
 
     function = "max_pool3d"
+
+
+class _MaxUnpool(Module):
+    function: str
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__()
+        spatial = int(self.function[-2])
+        given = (kernel_size, kernel_size if stride is None else stride, padding)
+        sizes = [(v,) * spatial if isinstance(v, int) else tuple(v) for v in given]
+        self.kernel_size, self.stride, self.padding = sizes
+
+    def forward(self, input: Tensor, indices: Tensor, output_size=None) -> Tensor:
+        unpool = getattr(functional, self.function)
+        return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Maxima back at their places: see ``functional.max_unpool1d``."""
+
+    function = "max_unpool1d"
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Maxima back at their places: see ``functional.max_unpool2d``."""
+
+    function = "max_unpool2d"
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """Maxima back at their places: see ``functional.max_unpool3d``."""
+
+    function = "max_unpool3d"
 
 
 class _AvgPool(_Pool):

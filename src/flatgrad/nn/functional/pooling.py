@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
+from ...graph.dtypes import int64
 from ...graph.node import const
 from ...graph.op import BadCall, Sample
 from ...ops.convolution import convolve, reach
@@ -40,6 +41,9 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
 ]
 
 
@@ -258,6 +262,104 @@ def _max_face(spatial: int):
 
 
 max_pool1d, max_pool2d, max_pool3d = map(_max_face, (1, 2, 3))
+
+
+# -- back to where it was -------------------------------------------------------------------------
+
+_UNPOOL = """Zeros, and the input's elements at the places that ``max_pool{n}d`` found: in part its inverse.
+
+    Parameters
+    ----------
+    input, indices : Tensor, shape (N, C, {I}) or (C, {I}); indices int64
+        What ``max_pool{n}d`` returned with ``return_indices=True``. Of several elements for one place the
+        last counts.
+    kernel_size, stride, padding : int or tuple of {n}
+        As given to it.
+    output_size : tuple of int, optional
+        The sizes of its input, where several are possible.
+
+    Returns
+    -------
+    Tensor, shape (N, C, {Y}) or (C, {Y})
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        For shapes, sizes or options that do not fit; for a place outside when the value is needed.
+    """
+
+
+def _unpooled_sizes(name, have, kernel_size, stride, padding, output_size) -> tuple[int, ...]:
+    spatial = len(have)
+    taps = sizes_argument(name, "kernel_size", kernel_size, spatial, 1)
+    stride = sizes_argument(name, "stride", taps if stride is None else stride, spatial, 1)
+    padding = sizes_argument(name, "padding", padding, spatial, 0)
+    parts = zip(have, taps, stride, padding, strict=True)
+    usual = tuple([(h - 1) * s + k - 2 * p for h, k, s, p in parts])
+    if output_size is None:
+        return usual
+    wanted = sizes_argument(name, "output_size", tuple(output_size)[-spatial:], spatial, 1)
+    if any(not u - s < w < u + s for w, u, s in zip(wanted, usual, stride, strict=True)):
+        raise ShapeError(
+            f"{name}: output_size must differ from {usual} by less than the stride {stride} in each "
+            f"dimension, got {tuple(output_size)}"
+        )
+    return wanted
+
+
+def _unpool_samples(spatial: int):
+    def samples(rng):
+        count = 3**spatial
+        places = np.stack([rng.permutation(4**spatial)[:count] for _ in range(2)])
+        at = places.reshape(1, 2, *(3,) * spatial)
+        yield Sample((rng.normal(size=at.shape), at, 2, 1))
+        yield Sample((rng.normal(size=at[0].shape), at[0], 2), {"output_size": (7,) * spatial})
+
+    return samples
+
+
+def _unpool_errors(spatial: int):
+    def errors():
+        x = np.ones((1, 2, *(3,) * spatial))
+        at = np.zeros(x.shape, np.int64)
+        yield BadCall((x, at[:, :1], 2), ShapeError, "the shape of the input")
+        yield BadCall((x, x, 2), DTypeError, "int64")
+        yield BadCall(
+            (x, at, 2), ShapeError, "less than the stride", {"output_size": (9,) * spatial}
+        )
+
+    return errors
+
+
+def _unpool_face(spatial: int):
+    name = f"max_unpool{spatial}d"
+
+    def unpool(input, indices, kernel_size, stride=None, padding=0, output_size=None) -> Tensor:
+        x, _ = batched(name, input, spatial)
+        at = tensor_of(name, indices, 1)
+        if at.dtype is not int64:
+            raise DTypeError(
+                f"{name}: indices must be int64, got {at.dtype!r}; convert with .long()"
+            )
+        shape = node_of(x).shape
+        if node_of(at).shape != shape:
+            raise ShapeError(
+                f"{name}: indices must have the shape of the input, {shape}, got {tuple(at.shape)}"
+            )
+        have = shape[-spatial:]
+        out = _unpooled_sizes(name, have, kernel_size, stride, padding, output_size)
+        lead = shape[:-spatial]
+        rows, count = prod(lead), prod(have)
+        zeros = wrap(const(0, x.dtype, (rows, prod(out))))
+        filled = zeros.scatter(1, reshape(at, (rows, count)), reshape(x, (rows, count)))
+        return reshape(filled, (*lead, *out))
+
+    unpool.__name__ = unpool.__qualname__ = name
+    own = {"samples": _unpool_samples(spatial), "errors": _unpool_errors(spatial)}
+    return face(name, **own)(described(unpool, _UNPOOL, spatial))
+
+
+max_unpool1d, max_unpool2d, max_unpool3d = map(_unpool_face, (1, 2, 3))
 
 
 # -- the mean -------------------------------------------------------------------------------------
