@@ -6,9 +6,11 @@ valid in the next process, where the address differs.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import sys
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.machinery import ExtensionFileLoader, PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -32,14 +34,32 @@ def provided():
         yield
         return
     import llvmlite.binding
-    from numba.extending import get_cython_function_address
 
     # Numba asks for the same module when it compiles for the first time: in the block.
     with _only_the_extension(BLAS_MODULE):
-        for symbol, routine in SYMBOLS.values():
-            llvmlite.binding.add_symbol(symbol, get_cython_function_address(BLAS_MODULE, routine))
+        for symbol, address in addresses().items():
+            llvmlite.binding.add_symbol(symbol, address)
         yield
     _provided = True
+
+
+@lru_cache(maxsize=1)
+def addresses() -> dict[str, int]:
+    """Where SciPy's routines are, by the names that programs use."""
+    with _only_the_extension(BLAS_MODULE):
+        offered = importlib.import_module(BLAS_MODULE).__pyx_capi__
+    return {symbol: _address(offered[routine]) for symbol, routine in SYMBOLS.values()}
+
+
+def _address(capsule) -> int:
+    """What a capsule points to; its name is the routine's C signature."""
+    named = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(
+        ("PyCapsule_GetName", ctypes.pythonapi)
+    )
+    pointed = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
+    return pointed(capsule, named(capsule))
 
 
 @contextmanager

@@ -16,16 +16,11 @@ def host(parallel: bool = False) -> Machine:
 @lru_cache(maxsize=1)
 def _host() -> Machine:
     from llvmlite import binding
-    from numba import config
 
-    triple = binding.get_process_triple()
-    if config.CPU_FEATURES is not None:
-        features = {f[1:]: f[0] == "+" for f in config.CPU_FEATURES.split(",") if f}
-    elif config.CPU_NAME not in (None, "", "host"):
-        features = {}
-    else:
-        features = dict(binding.get_host_cpu_features())
-    return machine_of(triple, features)
+    from .native import target
+
+    features = {f[1:]: f[0] == "+" for f in target()[1].split(",") if f}
+    return machine_of(binding.get_process_triple(), features)
 
 
 def machine_of(triple: str, features: dict) -> Machine:

@@ -1,7 +1,7 @@
-"""The LLVM table: a loop program as one function, emitted inside a Numba ``@intrinsic``.
+"""The LLVM table: a loop program as one function of a module.
 
-The function that Numba jits is a one-line ``@njit`` shell around this intrinsic, so that a program stays
-Numba-jitted, njit-callable and cached by Numba. Printing LLVM directly, and not through Numba's front end,
+The module is Numba's where Numba code calls the program (emit/entry.py: an ``@intrinsic`` in an ``@njit``
+shell), and our own where Python calls it (emit/native.py). Printing LLVM directly, and not through Numba's front end,
 is about ten times faster to compile and says what Python cannot: that buffers don't alias, and that
 an accumulation alone may be reassociated. The readable form of the same loops is emit/python.py.
 
@@ -643,53 +643,3 @@ EXPRESSIONS = {
     "fma": Emitter.fma,
     "call": Emitter.call,
 }
-
-
-_offers: dict[str, ir.Program] = {}
-
-
-@contextmanager
-def offered(digest: str, program: ir.Program):
-    """While the module that says ``kernel_named(digest)`` is compiled: these are its loops."""
-    _offers[digest] = program
-    try:
-        yield
-    finally:
-        del _offers[digest]
-
-
-def kernel_named(digest: str):
-    """The intrinsic of the program that is being compiled under this name (see ``offered``).
-
-    A module that is loaded from the disk cache never asks for the loops: its machine code is there.
-    """
-    return kernel(lambda: _offers[digest])
-
-
-def kernel(loops):
-    """A Numba intrinsic ``run((x0, ..., y0, ..., arena))``; ``loops()`` gives the program."""
-    from numba import types
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def run(typingctx, arrays):
-        def codegen(context, builder, signature, args):
-            program = loops()
-            arrays_type = signature.args[0]
-            data = []
-            for k, kind in enumerate(arrays_type.types):
-                value = builder.extract_value(args[0], k)
-                data.append(context.make_array(kind)(context, builder, value).data)
-            arena = data.pop()
-            offset = 0
-            for size in program.slots:
-                data.append(
-                    builder.gep(arena, [L.Constant(I64, offset)], inbounds=True, source_etype=I8)
-                )
-                offset += size
-            function = Emitter(builder.module, program, "flatgrad_program").emit()
-            return builder.call(function, data)
-
-        return types.int64(arrays), codegen
-
-    return run

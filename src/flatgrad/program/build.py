@@ -6,6 +6,8 @@ decomposition) runs in NumPy between two compiled segments. Most programs are on
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 
@@ -19,24 +21,9 @@ from ..lower import ir, lower
 from ..lower.control import CONTROL
 from ..lower.lowering import has_loops
 from ..lower.plan import ALIGN, lower_bound
-from .cache import compile_function
+from .native import loaded
 
 _compiling = threading.RLock()
-
-MODULE = '''"""A flatgrad program: these loops, printed to LLVM inside ``run`` and jitted by Numba.
-
-{comment}
-"""
-from numba import njit
-from flatgrad.emit.llvm import kernel_named
-
-run = kernel_named("{digest}")
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def program({names}):
-    return run(({names}))
-'''
 
 
 class Segment:
@@ -48,44 +35,24 @@ class Segment:
         self.arenas: list = []
         self.function = None
         self.from_disk = False
+        self.code_bytes = 0
         self.outputs = [(b.shape, b.dtype.np) for b in self.loops.outputs]
         every = [*self.loops.inputs, *self.loops.outputs]
         # Where the results are among inputs and outputs, if some are written over inputs.
         self.places = [every.index(b) for b in self.loops.results] if self.loops.updated else None
 
     def compile(self) -> None:
-        """Jit the loops (or load them from the disk cache).
+        """Make machine code of the loops, or load it from the disk cache.
 
         Under ``NUMBA_DISABLE_JIT=1`` the readable source runs as plain Python.
         """
-        import hashlib
-
-        import numba
-
-        from ..emit import blas, llvm
-
-        if numba.config.DISABLE_JIT:
+        if _jit_disabled():
             namespace: dict = {}
             exec(compile(self.source, "<flatgrad program>", "exec"), namespace)
             self.function = namespace["program"]
             return
-        names = ", ".join([b.name for b in (*self.loops.inputs, *self.loops.outputs)] + ["arena"])
-        digest = hashlib.sha256(self.source.encode()).hexdigest()
-        text = MODULE.format(comment=_comment(self.source), digest=digest, names=names)
-        with blas.provided(), llvm.offered(digest, self.loops):
-            self.function, self.from_disk = compile_function(
-                text, "program", "program", self._signature()
-            )
-
-    def _signature(self) -> tuple:
-        from numba import types
-        from numba.np.numpy_support import from_dtype
-
-        arrays = [
-            types.Array(from_dtype(b.dtype.np), len(b.shape), "C")
-            for b in (*self.loops.inputs, *self.loops.outputs)
-        ]
-        return (*arrays, types.Array(types.uint8, 1, "C"))
+        code, self.from_disk = loaded(self.source, self.loops)
+        self.function, self.code_bytes = code.function(), code.bytes
 
     def __call__(self, inputs: list) -> list:
         """Run on arrays (C-contiguous, writable); returns fresh outputs, and inputs that were overwritten."""
@@ -98,11 +65,19 @@ class Segment:
         code = self.function(*inputs, *out, arena)
         self.arenas.append(arena)
         if code:
+            if code < 0:  # an argument of a subclass of NumPy's array, or a scalar
+                return self([np.array(a, subok=False) for a in inputs])
             raise self.loops.checks[code - 1]()
         if self.places is None:
             return out
         every = (*inputs, *out)
         return [every[k] for k in self.places]
+
+
+def _jit_disabled() -> bool:
+    if "numba" in sys.modules:
+        return bool(sys.modules["numba"].config.DISABLE_JIT)
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 def aligned(size: int) -> np.ndarray:
@@ -179,6 +154,11 @@ class Compiled:
     @property
     def segments(self) -> list[Segment]:
         return [step for step, _, _ in self.steps if type(step) is Segment]
+
+    @property
+    def code_bytes(self) -> int:
+        """Size of the machine code."""
+        return sum(s.code_bytes for s in self.segments)
 
     @property
     def from_disk(self) -> bool:

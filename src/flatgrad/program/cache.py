@@ -7,6 +7,10 @@ An entry is one generated module and the machine code that Numba made of it::
     <path>/__pycache__/<stem>_<hash>.*.nbi   Numba's index and
     <path>/__pycache__/<stem>_<hash>.*.nbc   machine code
 
+or, where Python alone calls a program, object code of our own behind its checksum (`program/native.py`)::
+
+    <path>/native_<hash>.o                   its time is the last use
+
 Only Numba's public behaviour is used: ``njit(cache=True)`` caches a function whose module is a real
 file and stands in ``sys.modules`` before it is executed. The module is executed from the text in
 hand, never from the file's; the file is compared with it and rewritten if it differs. Numba's files
@@ -31,6 +35,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache as remembered
 from types import ModuleType
@@ -48,6 +53,8 @@ DEFAULT_LIMIT = 256 * 2**20
 _OURS = re.compile(r"([A-Za-z]\w*_[0-9a-f]{40})\.")
 _HALF_WRITTEN = ".tmp"  # in the names of our temporary files, and of Numba's
 _PATIENCE = 3600.0  # seconds after which a half-written file's writer must have died
+
+_DIGEST = 32  # bytes of the checksum in front of object code
 
 _lock = threading.RLock()
 
@@ -299,16 +306,23 @@ def _text(source: str) -> str:
 
 @remembered
 def _environment() -> str:
-    import llvmlite
     import numba
-    import numpy
-    from llvmlite import binding
 
-    features = binding.get_host_cpu_features().flatten()
+    return f"{_machine()}; numba {numba.__version__}"
+
+
+@remembered
+def _machine() -> str:
+    """What object code depends on besides the program."""
+    import llvmlite
+    import numpy
+
+    from ..emit.native import HEAD, target
+
+    cpu, features = target()
     return (
-        f"flatgrad program, format {FORMAT}; code {_code_version()}; numba {numba.__version__}, "
-        f"llvmlite {llvmlite.__version__}, numpy {numpy.__version__}, "
-        f"python {sys.implementation.cache_tag}; cpu {binding.get_host_cpu_name()} "
+        f"flatgrad program, format {FORMAT}; code {_code_version()}; llvmlite {llvmlite.__version__}, "
+        f"numpy {numpy.__version__}, python {sys.implementation.cache_tag} {HEAD}; cpu {cpu} "
         f"{_hash(features.encode())[:12]}"
     )
 
@@ -325,6 +339,45 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+# -- object code of our own ------------------------------------------------------------------------
+
+
+def object_file(source: str, stem: str) -> Path | None:
+    """The file of a program's object code; None if there is no cache."""
+    name = f"{stem}_{_hash(f'{_machine()}{chr(10)}{source}'.encode())[:40]}"
+    with _lock:
+        directory = cache._directory()
+    return None if directory is None else directory / f"{name}.o"
+
+
+def read_object(file: Path) -> bytes | None:
+    """The object code in `file` if it is there and whole; a damaged file is deleted."""
+    import hashlib
+
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    code = data[_DIGEST:]
+    if hashlib.sha256(code).digest() != data[:_DIGEST]:
+        _delete([file])
+        return None
+    with suppress(OSError):  # deleted or made read-only meanwhile: the code is in hand
+        os.utime(file)
+    return code
+
+
+def write_object(file: Path, code: bytes) -> None:
+    """Keep object code behind its checksum, and keep to the size limit."""
+    import hashlib
+
+    try:
+        _write(file, hashlib.sha256(code).digest() + code)
+        cache._trim()
+    except OSError as error:
+        cache._complain(file.parent, error)
+
+
 # -- files ----------------------------------------------------------------------------------------
 
 
@@ -337,7 +390,7 @@ def _prepare(directory: Path, name: str, text: str) -> None:
         intact = False
     if not intact:
         _delete(_numba_files(directory, name))
-        _write(file, text)
+        _write(file, text.encode())
     sums = _read_sums(directory, name)
     files = _numba_files(directory, name)
     if not (
@@ -361,7 +414,7 @@ def _read_sums(directory: Path, name: str) -> dict[str, str]:
 def _write_sums(directory: Path, name: str, sums: dict[str, str]) -> None:
     import json
 
-    _write(directory / f"{name}.json", json.dumps(sums))
+    _write(directory / f"{name}.json", json.dumps(sums).encode())
 
 
 def _checksum(file: Path) -> str:
@@ -371,13 +424,13 @@ def _checksum(file: Path) -> str:
         return ""
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, content: bytes) -> None:
     """Atomically. Not synced: what a power cut leaves of a file fails its check."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}{_HALF_WRITTEN}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     try:
         with open(os.open(temporary, flags, 0o600), "wb") as stream:
-            stream.write(text.encode())
+            stream.write(content)
         os.replace(temporary, file)
     except BaseException:
         _delete([temporary])
@@ -425,7 +478,7 @@ def _entry(name: str, files: list[Path]) -> Entry:
         except OSError:
             continue
         size += status.st_size
-        if file.name == f"{name}.json":
+        if file.name in (f"{name}.json", f"{name}.o"):
             used = status.st_mtime
     return Entry(name, size, used, tuple(files))
 
