@@ -1,7 +1,8 @@
 """GradBench's hands for ``ht``: any skeleton, mirrored or not, with and without coordinates on triangles.
 
 `ht.py` measures a hand that it makes; here the hand comes with the message. Moving is linear in a point's
-place at rest, so each observed point has its blend of places bone by bone, and one matrix of the pose moves all.
+place at rest, so each observed point has its blend of places bone by bone, and one matrix of the pose moves
+all.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     gradbench run --eval "gradbench repo eval gmm" --tool "python benchmarks/gradbench/tool.py"
 
-``define`` says whether a module is known; ``evaluate`` compiles the function for the input's sizes and calls it once
-(the timing named ``prepare``), and then runs it at least ``min_runs`` times and ``min_seconds`` seconds (a timing
-named ``evaluate`` for each run); any other message is acknowledged. One thread, unless ``--multithreaded``.
+``define`` says whether a module is known; ``evaluate`` compiles the function for the input's sizes and calls
+it once (the timing named ``prepare``), and then runs it at least ``min_runs`` times and ``min_seconds``
+seconds (a timing named ``evaluate`` for each run); any other message is acknowledged. One thread,
+unless ``--multithreaded``.
 """
 
 from __future__ import annotations
