@@ -4,6 +4,7 @@
     python benchmarks/gradbench/run.py --only gmm,lstm  these workloads
     python benchmarks/gradbench/run.py --quick          small sizes: does it run?
     python benchmarks/gradbench/run.py --peers c        beside C alone; `--peers none`: flatgrad alone
+    python benchmarks/gradbench/run.py --all            and the time of every formulation
     python benchmarks/gradbench/run.py --json FILE      the same figures for other programs
 
 Every result must equal the workload's reference before it is timed. A figure is the least of many
@@ -151,10 +152,19 @@ def measured(name: str, label: str, size: dict, peers, seconds: float) -> dict:
     for key, step in programs.items():
         check(f"{name}, {label}, {key}", step(), wanted)
     times, formulations = {}, {}
-    for (column, formulation), spent in least(programs, seconds).items():
+    every = least(programs, seconds)
+    for (column, formulation), spent in every.items():
         if spent < times.get(column, math.inf):
             times[column], formulations[column] = spent, formulation
-    return {"workload": name, "size": label, "formulation": formulations["flatgrad"], "us": times}
+    return {
+        "workload": name,
+        "size": label,
+        "formulation": formulations["flatgrad"],
+        "us": times,
+        "all": {
+            f"{column}: {formulation}": spent for (column, formulation), spent in every.items()
+        },
+    }
 
 
 def ratio(row: dict, peer: str) -> float | None:
@@ -231,6 +241,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--peers", default=",".join(PEERS), help="c,c-fast,torch,jax or none")
     parser.add_argument("--seconds", type=float, default=1.0, help="of timing, for each program")
+    parser.add_argument("--all", action="store_true", help="every formulation's time as well")
     parser.add_argument("--json", type=Path, help="a file that gets the figures")
     options = parser.parse_args()
     peers = available([] if options.peers == "none" else options.peers.split(","))
@@ -244,6 +255,9 @@ def main() -> None:
             print(f"{name}, {label}", file=sys.stderr)
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}\n")
     print(table(rows, peers))
+    for row in rows if options.all else ():
+        times = ", ".join(f"{name} {spent:,.1f}" for name, spent in row["all"].items())
+        print(f"\n{row['workload']}, {row['size']}: {times}")
     if options.json:
         found = {p: means(rows, p) for p in peers}
         options.json.write_text(json.dumps({"rows": rows, "means": found}, indent=1))
