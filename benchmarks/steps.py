@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 
 import flatgrad as fg
+import tables
 from suite.networks import NETWORKS, OPTIMIZERS, compiled_step, first_state
 
 TARGETS = {"PyTorch": 0.5, "JAX": 0.8}
@@ -186,7 +187,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--ours", action="store_true", help="without the other libraries")
     parser.add_argument("--seconds", type=float, default=1.5, help="for each library and network")
+    tables.add_option(parser)
     given = parser.parse_args()
+    rows = []
     names = [n for n in NETWORKS if given.only in n]
     if given.quick:
         names, given.seconds = [n for n in ("mlp", "lstm") if n in names], 0.05
@@ -198,7 +201,15 @@ def main() -> None:
         for optimizer in OPTIMIZERS:
             steps = steps_of(name, optimizer, given.ours)
             check(name, steps)
-            print(row(name, optimizer, timed(steps, given.seconds)), flush=True)
+            times = timed(steps, given.seconds)
+            print(row(name, optimizer, times), flush=True)
+            title = f"{NETWORKS[name].title}, {optimizer}"
+            rows += [
+                tables.row(title, peer, times["flatgrad"], times[peer], target)
+                for peer, target in TARGETS.items()
+                if peer in times
+            ]
+    tables.write(given.json, rows)
     print("\nBold: above the target (0.5 of PyTorch, 0.8 of JAX).")
 
 
