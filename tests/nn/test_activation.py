@@ -138,6 +138,14 @@ def test_layers_are_torchs(name, args):
     np.testing.assert_allclose(both.detach().numpy(), by_hand.detach().numpy(), rtol=1e-6)
 
 
+def test_layers_of_shapes():
+    x = np.random.default_rng(4).normal(size=(2, 6, 3, 2))
+    for name, args in (("Softmin", (1,)), ("Softmax2d", ()), ("Unflatten", (1, (2, -1)))):
+        ours, theirs = getattr(fg.nn, name)(*args), getattr(torch.nn, name)(*args)
+        assert repr(ours) == repr(theirs)
+        close(ours(fg.tensor(x)), theirs(torch.tensor(x)), name, 1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

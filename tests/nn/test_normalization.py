@@ -135,6 +135,8 @@ LAYERS = [
     ("GroupNorm", (1, 4), {"bias": False}),
     ("RMSNorm", (3,), {}),
     ("RMSNorm", ((2, 3),), {"eps": 0.1, "elementwise_affine": False}),
+    ("LocalResponseNorm", (3,), {}),
+    ("LocalResponseNorm", (2, 0.5), {"beta": 0.6, "k": 2.0}),
 ]
 
 

@@ -54,6 +54,10 @@ KNOWN: dict[str, tuple] = {
         ("nn.functional.avg_pool1d", "nn.functional.avg_pool2d", "nn.functional.avg_pool3d"),
         (lambda x, args, kw: not x.dtype.is_floating_point, "integers have no mean, as in fg.mean"),
     ),
+    "nn.functional.local_response_norm": (
+        lambda x, args, kw: not x.dtype.is_floating_point,
+        "integers are not normalised",
+    ),
 }
 # Numbers in place of tensors are converted, where PyTorch asks for tensors.
 NUMBERS_ALLOWED = (lambda x, args, kw: number(x) or number(args[0]), "numbers are operands too")

@@ -50,6 +50,9 @@ from .layers import (
     Linear,
     LogSoftmax,
     Softmax,
+    Softmax2d,
+    Softmin,
+    Unflatten,
 )
 from .losses import (
     BCELoss,
@@ -71,6 +74,7 @@ from .normalization import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+    LocalResponseNorm,
     RMSNorm,
 )
 from .padding import (
@@ -187,6 +191,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -222,6 +227,8 @@ __all__ = [
     "Sigmoid",
     "SmoothL1Loss",
     "Softmax",
+    "Softmax2d",
+    "Softmin",
     "Softplus",
     "Softshrink",
     "Softsign",
@@ -232,6 +239,7 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "Unflatten",
     "Unfold",
     "Upsample",
     "UpsamplingBilinear2d",

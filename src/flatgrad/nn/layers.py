@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..array.construct import empty
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..graph.shapes import normal_dim
 from ..ops.movement import reshape
 from ..tensor import Tensor
@@ -167,6 +167,45 @@ class LogSoftmax(_AlongDim):
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.log_softmax(input, self._dim(input))
+
+
+class Softmin(_AlongDim):
+    """``softmax(-x, dim)``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.softmin(input, self._dim(input))
+
+
+class Softmax2d(Module):
+    """The softmax over the channels of images, (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in (3, 4):
+            raise ShapeError(
+                f"Softmax2d: expected input to be 3D or 4D, got shape {tuple(input.shape)}"
+            )
+        return functional.softmax(input, -3)
+
+
+class Unflatten(Module):
+    """One dimension as several, of sizes whose product it is; one may be -1.
+
+    Raises
+    ------
+    ShapeError
+        If the sizes don't fit.
+    """
+
+    def __init__(self, dim: int, unflattened_size):
+        super().__init__()
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input.unflatten(self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
 class Flatten(Module):

@@ -8,7 +8,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph.dtypes import int64
 from ..tensor import Tensor, node_of
 from . import functional, init
-from .layers import Plain
+from .layers import Applied, Plain
 from .module import Module
 from .parameter import Parameter
 
@@ -21,6 +21,7 @@ __all__ = [
     "InstanceNorm2d",
     "InstanceNorm3d",
     "LayerNorm",
+    "LocalResponseNorm",
     "RMSNorm",
 ]
 
@@ -419,3 +420,19 @@ class RMSNorm(_Weighted):
         return (
             f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
         )
+
+
+class LocalResponseNorm(Applied):
+    """Division by what neighbouring channels have: see ``functional.local_response_norm``."""
+
+    function, settings = "local_response_norm", ("size", "alpha", "beta", "k")
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        super().__init__()
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -8,20 +8,23 @@ import numpy as np
 
 from ...autograd.modes import no_grad
 from ...errors import ArgumentError, DTypeError, ShapeError
+from ...graph.node import const
 from ...graph.op import BadCall, Sample
+from ...ops.convolution import convolve
 from ...ops.movement import reshape
 from ...ops.reduction import constant, reduce_sum
 from ...ops.transcendental import rsqrt
-from ...tensor import Tensor, node_of
+from ...tensor import Tensor, node_of, wrap
 from ...writing import assign
 from ..once import as_one, as_several
-from .face import face, float_input
+from .face import face, float_input, sizes_argument
 
 __all__ = [
     "batch_norm",
     "group_norm",
     "instance_norm",
     "layer_norm",
+    "local_response_norm",
     "normalize",
     "rms_norm",
 ]
@@ -462,6 +465,60 @@ def rms_norm(
         return _affine(x * scale, parameters, (bool(parameters), False), sizes)
 
     return as_one("rms_norm", (sizes, eps), run, [x, *parameters])
+
+
+def _response_samples(rng):
+    yield Sample((rng.normal(size=(2, 5, 3)), 3))
+    yield Sample((rng.normal(size=(1, 4, 2, 2)), 2, 0.5, 0.6, 2.0))
+
+
+def _response_errors():
+    yield BadCall((np.ones((2, 3)), 2), ShapeError, "at least 3 dimensions")
+    yield BadCall((np.ones((2, 3, 4)), 0), ArgumentError, "at least 1")
+    yield BadCall((np.ones((2, 3, 4)), 2, "x"), ArgumentError, "must be numbers")
+
+
+@face(samples=_response_samples, errors=_response_errors)
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """``x / (k + alpha mean(x**2))**beta``, the mean over `size` neighbouring channels.
+
+    Channels before the first and after the last count as 0. Source: Krizhevsky et al. 2012.
+
+    Parameters
+    ----------
+    input : Tensor, shape (N, C, *D), floating
+    size : int
+    alpha, beta, k : float
+
+    Returns
+    -------
+    Tensor, shape (N, C, *D)
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        For another rank or dtype, or options that are none.
+    """
+    x = float_input("local_response_norm", input)
+    shape = node_of(x).shape
+    if len(shape) < 3:
+        raise ShapeError(
+            f"local_response_norm: an input of at least 3 dimensions is required, got shape {shape}"
+        )
+    (size,) = sizes_argument("local_response_norm", "size", size, 1, 1)
+    if not all(isinstance(v, (int, float)) for v in (alpha, beta, k)):
+        raise ArgumentError("local_response_norm: alpha, beta and k must be numbers")
+
+    def run(x):
+        rows = (shape[0], 1, 1, shape[1], math.prod(shape[2:]))
+        ones = wrap(const(1, x.dtype, (1, 1, 1, size, 1)))
+        sides = ((1, 1), (1, 1), rows[3:], (size // 2, 0))
+        around = reshape(convolve(reshape(x * x, rows), ones, "result", *sides), shape)
+        return x / (around * (alpha / size) + k) ** beta
+
+    return as_one("local_response_norm", (size, alpha, beta, k), run, [x])
 
 
 def _normalize_samples(rng):
