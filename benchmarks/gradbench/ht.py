@@ -146,6 +146,12 @@ def columns(jacfwd, m, early, both=True):
     return jacobian
 
 
+def pose_matrix(turn, bent, turns, shifts, back, origin, m):
+    """(88, 3): what moves a place at rest, given four times for each bone: times the bone's weight."""
+    motions = bone_motions(bent, turns, shifts, back, origin, m).reshape(BONES, 3, 4)
+    return m.permute(motions, (2, 0, 1)).reshape(4 * BONES, 3) @ rotation(turn, m).T
+
+
 def by_pose(jacfwd, m, both=True):
     """The same. Moving is linear: each point's place at rest is blended bone by bone, one
     matrix of the pose moves all of them, and what is differentiated is that matrix."""
@@ -163,8 +169,7 @@ def by_pose(jacfwd, m, both=True):
             return found.reshape(count, 4 * BONES)
 
         def pose(turn, bent):
-            motions = bone_motions(bent, turns, shifts, back, origin, m).reshape(BONES, 3, 4)
-            return m.permute(motions, (2, 0, 1)).reshape(4 * BONES, 3) @ rotation(turn, m).T
+            return pose_matrix(turn, bent, turns, shifts, back, origin, m)
 
         by_turn, by_bent = jacfwd(pose, argnums=(0, 1))(theta[:3], theta[6:])
         moved = m.cat([by_turn, by_bent], 2).reshape(4 * BONES, 3 * 23)
@@ -172,13 +177,45 @@ def by_pose(jacfwd, m, both=True):
         shift = m.asarray(np.eye(3)) + 0 * points[:, :, None]
         by_theta = moved[:, :, :3], shift, moved[:, :, 3:]
         if not both:
-            return -m.cat(by_theta, 2).reshape(3 * count, 26)
+            return -m.cat(list(by_theta), 2).reshape(3 * count, 26)
         by_u = m.permute(jacfwd(lambda step: rest(u + step))(0 * u[0]), (2, 0, 1))
         by_u = (by_u.reshape(2 * count, 4 * BONES) @ pose(theta[:3], theta[6:])).reshape(
             2, count, 3
         )
         whole = m.cat([m.permute(by_u, (1, 2, 0)), *by_theta], 2)
         return -whole.reshape(3 * count, 28)
+
+    return jacobian
+
+
+def by_vertices(jacfwd, m, both=True):
+    """The same, all vertices moved in all columns by one product, and then looked at."""
+
+    def jacobian(theta, u, points, corners, turns, shifts, back, origin, skin, weights):
+        count = len(corners)
+
+        def pose(turn, bent):
+            return pose_matrix(turn, bent, turns, shifts, back, origin, m)
+
+        def blend(u, corner):
+            shares = u[:, 0], u[:, 1], 1 - u[:, 0] - u[:, 1]
+            parts = [s.reshape(count, 1, 1) * corner[k] for k, s in enumerate(shares)]
+            return parts[0] + parts[1] + parts[2]
+
+        given = theta[:3], theta[6:]
+        columns = m.cat([pose(*given)[:, :, None], *jacfwd(pose, argnums=(0, 1))(*given)], 2)
+        held = skin[:, :, None] * weights[:, None, :]
+        rest = m.cat([held, weights[:, None, :]], 1).reshape(len(skin), 4 * BONES)
+        moved = (rest @ columns.reshape(4 * BONES, 3 * 24)).reshape(len(skin), 3, 24)
+        seen = [moved[corners[:, k]] for k in range(3)]
+        mean = blend(u, seen)
+        shift = m.asarray(np.eye(3)) + 0 * points[:, :, None]
+        by_theta = mean[:, :, 1:4], shift, mean[:, :, 4:]
+        if not both:
+            return -m.cat(list(by_theta), 2).reshape(3 * count, 26)
+        places = [s[:, :, :1] for s in seen]
+        by_u = jacfwd(lambda step: blend(u + step, places)[:, :, 0])(0 * u[0])
+        return -m.cat([by_u, *by_theta], 2).reshape(3 * count, 28)
 
     return jacobian
 
@@ -193,6 +230,7 @@ def formulations(jacfwd, m, both=True) -> dict:
     """Functions of the inputs, by name."""
     return {
         "jacfwd of the pose": by_pose(jacfwd, m, both),
+        "jacfwd of the pose, all vertices": by_vertices(jacfwd, m, both),
         "gather, then skin": columns(jacfwd, m, True, both),
         "skin, then gather": columns(jacfwd, m, False, both),
     }
