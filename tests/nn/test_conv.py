@@ -130,6 +130,26 @@ def test_a_batch_of_filters_and_images():
                 np.testing.assert_allclose(g[k].numpy(), t.numpy(), rtol=1e-10, atol=1e-10)
 
 
+def test_jacobians_and_hessians_are_torchs():
+    x, w = normal(1, 1, 5, 5), normal(2, 1, 3, 3)
+
+    def layers(lib):
+        F = lib.nn.functional
+        image = lib.tensor(x)
+        return {
+            "jacrev": (lambda x: F.conv2d(x, lib.tensor(w), padding=1).tanh(), x),
+            "jacfwd": (lambda w: F.max_pool2d(F.conv2d(image, w, padding=1), 2), w),
+            "hessian": (lambda w: F.avg_pool2d(F.conv2d(image, w), 3, 2).tanh().sum(), w),
+        }
+
+    for name, (ours, at) in layers(fg).items():
+        theirs = layers(torch)[name][0]
+        found = getattr(fg, name)(ours)(fg.tensor(at))
+        # PyTorch has no forward mode of max_pool2d; the matrix is the same.
+        peer = torch.func.jacrev if name == "jacfwd" else getattr(torch.func, name)
+        close(found, peer(theirs)(torch.tensor(at)), name, 1e-12)
+
+
 def test_compiled_is_interpreted():
     x, w, v = normal(2, 4, 6, 5), normal(4, 2, 3, 2), normal(4, 2, 2, 2)
     found = []

@@ -277,7 +277,8 @@ class Linear:
         """Whether all at once is better than one after the other: products of matrices, and small ones."""
         order = self.graph.order
         size = sum(numel(n.shape) for n in order if n.op.outputs == 1)
-        return any(n.op.kind == "contraction" for n in order) and count * size <= BATCHED
+        heavy = any(n.op.kind in ("contraction", "window") for n in order)
+        return heavy and count * size <= BATCHED
 
     def _recording(self, vectors):
         grad = modes.grad and (self.grad or any(v.requires_grad for v in vectors))
