@@ -42,6 +42,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
+from .live import live
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,15 +108,41 @@ class Cache:
 
     @limit.setter
     def limit(self, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise ArgumentError(
-                f"cache.limit: a number of bytes, 0 or more, is required, got {size!r}"
-            )
-        self._limit = size
+        self._limit = _at_least_zero("limit", "bytes", size)
         self._trim()
 
+    @property
+    def programs(self) -> int:
+        """Compiled programs in this process's memory."""
+        return live.count
+
+    @property
+    def code_bytes(self) -> int:
+        """The size of their machine code."""
+        return live.bytes
+
+    @property
+    def most_programs(self) -> int:
+        """How many compiled programs may be in memory; past it idle ones go, or new ones are interpreted."""
+        return live.most_programs
+
+    @most_programs.setter
+    def most_programs(self, count: int) -> None:
+        live.most_programs = _at_least_zero("most_programs", "programs", count)
+        live.trim()
+
+    @property
+    def most_code_bytes(self) -> int:
+        """How large their machine code may be in all, in the same way."""
+        return live.most_bytes
+
+    @most_code_bytes.setter
+    def most_code_bytes(self, size: int) -> None:
+        live.most_bytes = _at_least_zero("most_code_bytes", "bytes", size)
+        live.trim()
+
     def size(self) -> int:
-        """Bytes in use."""
+        """Bytes in use on disk."""
         return sum(entry.bytes for entry in self.entries())
 
     def entries(self) -> list[Entry]:
@@ -172,8 +199,17 @@ class Cache:
         state = "" if self.enabled else ", disabled"
         return (
             f"<flatgrad cache at {self.path}: {self.size() / 2**20:.1f} of "
-            f"{self._limit / 2**20:.0f} MB{state}>"
+            f"{self._limit / 2**20:.0f} MB{state}; in memory {live.count} programs of "
+            f"{live.bytes / 2**20:.1f} MB>"
         )
+
+
+def _at_least_zero(name: str, what: str, number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ArgumentError(
+            f"cache.{name}: a number of {what}, 0 or more, is required, got {number!r}"
+        )
+    return number
 
 
 cache = Cache()

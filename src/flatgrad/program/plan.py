@@ -68,11 +68,14 @@ class Plan:
             values += [numbers[k].value for k in self._numbers]
         return values + self._captured if self._captured else values
 
-    def compile(self, inputs, walk) -> None:
-        """Make the compiled form; `walk` are the nodes of this call's pending graph."""
+    def made(self):
+        """A compiled form of the graph, for `adopt`."""
         from .build import Compiled
 
-        compiled = Compiled(self.graph, self._updates)
+        return Compiled(self.graph, self._updates)
+
+    def adopt(self, compiled, inputs, walk) -> None:
+        """Run by `compiled` from now on; `walk` are the nodes of this call's pending graph."""
         for k in compiled.updated:
             at = self._inputs[k]
             self.overwritten.append(Overwritten(at, k, inputs[at], walk))

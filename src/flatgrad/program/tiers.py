@@ -17,11 +17,13 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph.node import Graph, pending
 from . import interpret
+from .background import Task
 from .generic import GenericProgram, Unsuited, encode_estimate, opened_size, swept_size, weight
+from .live import live
 from .plan import Plan, differing
 from .traced import without_value
 
-MODES = ("auto", "always", "never")
+MODES = ("auto", "always", "never", "background")
 
 # Seconds that compiling takes: a constant and a part for each node with dimensions (measured:
 # benchmarks/suite/bench_compile.py; scalars cost less: generic.weight), and what a process pays once
@@ -41,9 +43,8 @@ WHILE_ROUNDS = 100
 # From so many nodes on a graph of scalars is run by the generic loop.
 GENERIC_FROM = 200
 
-# Signatures that are remembered, and compiled programs that may live (Numba never frees their code).
+# Signatures that are remembered.
 REMEMBERED = 4096
-LIVE_PROGRAMS = 1024
 
 
 class Settings:
@@ -60,9 +61,10 @@ class set_compile:
 
     Parameters
     ----------
-    mode : {"auto", "always", "never"}
+    mode : {"auto", "always", "never", "background"}
         ``"auto"`` interprets a signature until compiling it pays, ``"always"`` compiles at the first
-        evaluation, ``"never"`` interprets.
+        evaluation, ``"never"`` interprets; ``"background"`` is ``"auto"``, but a thread compiles, and
+        calls are interpreted until it is done. What it raised is raised by the signature's next evaluation.
 
     Raises
     ------
@@ -129,6 +131,8 @@ class Program:
         self.generic: GenericProgram | None = None
         self._swept = 0  # operations of sweeps among the nodes
         self._unsuited = ""  # why the generic loop can't run it
+        self.used = 0  # when it ran last, see `live`
+        self._task: Task | None = None  # a compilation in the background
         self._lock = threading.Lock()
         self._plan: Plan | None = None
         self._first: list | None = None  # the first call's numbers
@@ -157,15 +161,21 @@ class Program:
                     return results
             return self._interpret(plan, roots, inputs, numbers, outputs)
         self.tier = "compiled"
+        self.used = live.tick()
         return plan.run(inputs, numbers, walk)
 
     def _replan(self, varied) -> None:
         """Numbers that changed become inputs of the next plan; the old one is void."""
         with self._lock:
-            if self._plan is not None and self._plan.compiled is not None:
-                live.count -= 1
-            self._plan = None
+            live.remove(self)
+            self._plan = self._task = None
             self._varied = self._varied | varied
+
+    def drop(self) -> None:
+        """Let the compiled form go; it has to be earned again."""
+        with self._lock:
+            self._plan = self._task = None
+            self.interpreted_seconds = self.looped_seconds = 0.0
 
     def _interpret(self, plan, roots, inputs, numbers, outputs) -> list[np.ndarray]:
         started = time.perf_counter()
@@ -243,9 +253,25 @@ class Program:
                     self._varied = self._varied | differing(self._first, numbers)
                 plan = self._plan = Plan(pending(roots), inputs, numbers, outputs, self._varied)
             if wanted and plan.compiled is None:
-                plan.compile(inputs, walk)
-                live.count += 1
+                compiled = self._made(plan, mode)
+                if compiled is not None:
+                    self.used = live.tick()
+                    live.add(self, compiled.code_bytes)
+                    plan.adopt(compiled, inputs, walk)
         return plan
+
+    def _made(self, plan: Plan, mode: str):
+        """The compiled form; None while a thread is at it."""
+        if self._task is None:
+            if mode != "background":
+                return plan.made()
+            self._task = Task(plan.made)
+        task = self._task
+        if mode == "background" and not task.done:
+            self.reason = "a thread is compiling it"
+            return None
+        self._task = None
+        return task.result()
 
     def _wants_compiling(self, mode: str) -> bool:
         """Whether this call is to run compiled; the reason is noted."""
@@ -258,13 +284,19 @@ class Program:
             self.reason = f"{self.size} nodes are too many to compile"
             if self._unsuited:
                 self.reason += f", and the generic loop is not for it: {self._unsuited}"
-        elif mode == "auto" and self._spent + self.looping_seconds < self.compile_estimate():
+        elif (
+            mode in ("auto", "background")
+            and self._spent + self.looping_seconds < self.compile_estimate()
+        ):
             self.reason = (
                 f"running it took {self._spent:.3f} s so far, "
                 f"compiling would take about {self.compile_estimate():.2f} s"
             )
-        elif live.count >= LIVE_PROGRAMS:
-            self.reason = f"{live.count} compiled programs live already (limit {LIVE_PROGRAMS})"
+        elif self._task is None and not live.make_room():
+            self.reason = (
+                f"{live.count} compiled programs of {live.bytes} bytes live already (at most "
+                f"{live.most_programs} may, of {live.most_bytes} bytes; see fg.cache)"
+            )
         else:
             self.reason = (
                 'set_compile("always")'
@@ -290,12 +322,6 @@ def iterated_nodes(order) -> int:
             total += inner
     return total
 
-
-class Live:
-    count = 0
-
-
-live = Live()
 
 _programs: OrderedDict = OrderedDict()
 _lock = threading.Lock()
@@ -330,8 +356,7 @@ def _look_up(key) -> Program:
             found = _programs[key] = Program()
             if len(_programs) > REMEMBERED:
                 _, old = _programs.popitem(last=False)
-                if old.compiled is not None:
-                    live.count -= 1
+                live.remove(old)
         else:
             _programs.move_to_end(key)
         return found
