@@ -1,0 +1,1 @@
+"""Compiling with nothing on disk, each sample in a fresh process, and the stages of it."""

@@ -1,0 +1,1 @@
+"""Bytes and instructions: memory of processes, arenas, machine code."""

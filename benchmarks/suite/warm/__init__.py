@@ -1,0 +1,1 @@
+"""Calls of programs that are compiled and loaded: what a user pays every time."""
