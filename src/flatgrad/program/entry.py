@@ -127,6 +127,28 @@ class Pooled:
             self.arenas.append(arena)
 
 
+# Bytes of a result from which on NumPy allocates it: NumPy asks for large pages, Numba does not, and mapping
+# small ones as they are touched can take longer than the program.
+LARGE = 1 << 22
+
+
+class Roomy:
+    """A program for Python whose results NumPy allocates."""
+
+    def __init__(self, fill, results):
+        self.fill = fill
+        self.kinds = [(b.shape, b.dtype.np) if b.shape else None for b in results]
+
+    def __call__(self, *arguments):
+        arrays = [np.empty(*kind) for kind in self.kinds if kind is not None]
+        found = self.fill(*arguments, *arrays)
+        if len(arrays) == len(self.kinds):
+            return arrays[0] if len(arrays) == 1 else tuple(arrays)
+        numbers = iter(found if type(found) is tuple else (found,))
+        filled = iter(arrays)
+        return tuple([next(numbers) if kind is None else next(filled) for kind in self.kinds])
+
+
 class Entry:
     """The functions of one graph, each compiled when it is first asked for.
 
@@ -152,7 +174,9 @@ class Entry:
         If a node has no machine code.
     """
 
-    def __init__(self, graph: Graph, constants, numbers, label: str, names, updates=None, parallel=False):
+    def __init__(
+        self, graph: Graph, constants, numbers, label: str, names, updates=None, parallel=False
+    ):
         node = foreign(graph)
         if node is not None:
             raise UnsupportedError(
@@ -187,6 +211,10 @@ class Entry:
     @property
     def program(self):
         """``program(x0, ...)``, for Python: compiled for the graph's dtypes and no others."""
+        results = self.loops.results
+        large = any(b.size * b.dtype.itemsize >= LARGE for b in self.loops.outputs)
+        if large and results == self.loops.outputs:
+            return Roomy(self.fill, results)
         return self._get("program", PROGRAM, self._types)
 
     @property
