@@ -4,7 +4,7 @@ import numpy as np
 
 import flatgrad as fg
 
-from .networks import NETWORKS, compiled_step, first_state
+from ..networks import NETWORKS, compiled_step, first_state
 
 
 class Steps:
