@@ -20,6 +20,11 @@ ROWS = range(2, 65)
 BLOCK = 512  # elements of a block: a few scratch arrays of them fit a 32 KB cache
 FEW = 16  # with fewer calls it is not worth it
 
+# A row of so many elements takes long beside a function of one number, which then stays in it: cut into
+# stages, whole rows would have to be kept meanwhile. Of shorter rows, a block has so many elements.
+LONG = 128
+NEAR = 4096
+
 
 def spread(body: list) -> list:
     """Run loops over rows with functions in them in blocks and stages."""
@@ -42,7 +47,13 @@ def _worth_it(loop: ir.For) -> bool:
         return False
     if len(loop.body) < 2 or not any(isinstance(s, ir.For) for s in loop.body):
         return False  # it is innermost itself, or one of those that walk memory as one loop
-    return max(map(_functions, loop.body)) * loop.axis.extent >= FEW
+    most = max(map(_functions, loop.body))
+    return most * loop.axis.extent >= FEW and (most > 1 or _width(loop.body) <= LONG)
+
+
+def _width(body: list) -> int:
+    """The elements of a row: what the longest loop in it runs over."""
+    return max((s.axis.extent * _width(s.body) for s in body if isinstance(s, ir.For)), default=1)
 
 
 def _functions(s) -> int:
@@ -149,7 +160,8 @@ class _Spread:
     def __init__(self, loop: ir.For):
         self.rows = loop
         extent = loop.axis.extent
-        size = max(8, BLOCK // max(1, *map(_functions, loop.body)))
+        size = BLOCK // max(1, *map(_functions, loop.body))
+        size = max(8, min(size, NEAR // _width(loop.body)))
         if extent <= 2 * size:
             size = extent
         elif extent % size:
