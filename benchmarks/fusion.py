@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 import flatgrad as fg
+import tables
 from suite.fused import CASES
 
 FOLDER = Path(__file__).parent / "fusion_c"
@@ -111,10 +112,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="short timings, the large sizes only")
     parser.add_argument("--only", choices=CASES, help="one program")
+    tables.add_option(parser)
     options = parser.parse_args()
     print(f"| forward and backward, us | size | flatgrad | {' | '.join(FLAGS)} | ratio to the C |")
     print("|---|---|---|" + "---|" * (len(FLAGS) + 1))
-    ratios = []
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, case in CASES.items():
             if options.only not in (None, name):
@@ -122,14 +124,17 @@ def main() -> None:
             for sizes in case.sizes[: 1 if options.quick else None]:
                 found = measure(name, sizes, folder, 0.1 if options.quick else 0.6)
                 ratio = found["flatgrad"] / min(found[column] for column in FLAGS)
-                ratios.append(ratio)
                 times = " | ".join(f"{t:.2f}" for t in found.values())
                 mark = "" if ratio <= TARGET else " (!)"
                 size = " x ".join(map(str, sizes))
+                best = min(found[column] for column in FLAGS)
+                label = f"{case.title}, {size}"
+                rows.append(tables.row(label, "hand-fused C", found["flatgrad"], best, TARGET))
                 print(f"| {case.title} | {size} | {times} | {ratio:.2f}{mark} |", flush=True)
-    behind = sum(r > TARGET for r in ratios)
-    mean = float(np.exp(np.mean(np.log(ratios))))
-    print(f"\nGeometric mean {mean:.2f}; {behind} of {len(ratios)} above {TARGET} (!).")
+    behind = sum(map(tables.is_behind, rows))
+    mean = tables.geometric_mean(rows)
+    print(f"\nGeometric mean {mean:.2f}; {behind} of {len(rows)} above {TARGET} (!).")
+    tables.write(options.json, rows)
 
 
 if __name__ == "__main__":

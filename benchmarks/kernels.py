@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from math import exp, log
 
 import numpy as np
+
+import tables
+
+TARGET, MEAN_TARGET = 1.0, 1 / 1.3
 
 # name, kind, batch, channels in, out, image, kernel, stride, padding, groups
 LAYERS = [
@@ -139,13 +142,14 @@ def measure(layer, budget: float) -> dict:
     for a, b in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * max(1.0, abs(b).max()))
     mine, theirs = seconds(runs, budget)
-    return {"name": layer[0], "ours": mine, "peer": theirs, "ratio": mine / theirs}
+    return tables.row(layer[0], "PyTorch", 1e6 * mine, 1e6 * theirs, TARGET)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short sample of each")
     parser.add_argument("--only", default="", help="layers whose name holds this")
+    tables.add_option(parser)
     args = parser.parse_args()
     import torch
 
@@ -157,11 +161,13 @@ def main() -> None:
     print("|---|---|---|---|")
     for r in rows:
         print(
-            f"| {r['name']} | {r['ours'] * 1e6:.1f} | {r['peer'] * 1e6:.1f} | {r['ratio']:.2f} |",
+            f"| {r['name']} | {r['ours']:.1f} | {r['peer']:.1f} | {r['ratio']:.2f} |",
             flush=True,
         )
-    mean = exp(sum(log(r["ratio"]) for r in rows) / len(rows))
+    mean = tables.geometric_mean(rows)
     print(f"\nGeometric mean {mean:.2f}, largest {max(r['ratio'] for r in rows):.2f}.")
+    whole = tables.row("geometric mean of all layers", "PyTorch", mean, 1.0, MEAN_TARGET, "ratio")
+    tables.write(args.json, [*rows, whole])
 
 
 if __name__ == "__main__":

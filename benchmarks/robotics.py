@@ -7,6 +7,7 @@ machine.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import importlib
 import subprocess
@@ -19,6 +20,7 @@ import numba
 import numpy as np
 
 import flatgrad as fg
+import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
@@ -196,6 +198,10 @@ def by_hand():
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="without the controller's own loop")
+    tables.add_option(parser)
+    options = parser.parse_args()
     rows = []
     state, measured = ekf.START.copy(), np.array([13.0, 11.0, 17.0, 1.0, -2.0, 1.5])
     given = state, ekf.SPREAD, measured, np.empty(5), np.empty((5, 5))
@@ -233,9 +239,15 @@ def main() -> None:
 
     print("| step, us | flatgrad | by hand, Numba | CasADi, C | CasADi, from Python |")
     print("|---|---|---|---|---|")
+    compared: list[dict] = []
     for (name, *mine), theirs in zip(rows, machines, strict=True):
         cells = ["-" if x is None else f"{x:.2f}" for x in (*mine, *theirs)]
         print(f"| {name} | {' | '.join(cells)} |")
+        peers = zip(("hand-written Numba", "CasADi's C"), (mine[1], theirs[0]), strict=True)
+        compared += [tables.row(name, peer, mine[0], x) for peer, x in peers if x is not None]
+    tables.write(options.json, compared)
+    if options.quick:
+        return
 
     for name, model in (("cart and pole", None), ("network", "mpc_neural")):
         learned = cartpole.acceleration
