@@ -9,38 +9,56 @@ import flatgrad as fg
 
 from .bench_kernels import prepared, rosenbrock
 
-RECORDED = 100
 
-
-class Core:
+class Record:
     repeat = (5, 20, 4.0)
-    timeout = 60
 
     def setup(self):
         self.x = fg.ones((8, 8), requires_grad=True)
-        self.point = np.linspace(-1.0, 1.0, 10)
-        self.bound = fg.compile(fg.value_and_grad(rosenbrock), self.point)
-        self.kernels = {name: prepared(name) for name in ("rosenbrock", "network")}
-        self.small = fg.ones(2, requires_grad=True)
-        with fg.set_compile("always"):
-            for _ in range(5):
-                self.time_value_and_gradient()
 
     def time_record_hundred(self):
         y = self.x
-        for _ in range(RECORDED):
+        for _ in range(100):
             y = y * self.x
 
+
+class Call:
+    repeat = (5, 20, 4.0)
+
+    def setup(self):
+        fg.set_compile("always")
+        self.x = fg.ones(2, requires_grad=True)
+        for _ in range(5):
+            self.time_value_and_gradient()
+
+    def teardown(self):
+        fg.set_compile("auto")
+
     def time_value_and_gradient(self):
-        y = (self.small * self.small).sum()
-        fg.autograd.grad(y, self.small)[0].numpy()
+        y = (self.x * self.x).sum()
+        fg.autograd.grad(y, self.x)[0].numpy()
 
-    def time_bound_hundred_calls(self):
+
+class Bound:
+    repeat = (5, 20, 4.0)
+
+    def setup(self):
+        self.x = np.linspace(-1.0, 1.0, 10)
+        self.program = fg.compile(fg.value_and_grad(rosenbrock), self.x)
+        self.time_hundred_calls()
+
+    def time_hundred_calls(self):
         for _ in range(100):
-            self.bound(self.point)
+            self.program(self.x)
 
-    def time_kernel_rosenbrock(self):
-        self.kernels["rosenbrock"]()
 
-    def time_kernel_network(self):
-        self.kernels["network"]()
+class Kernel:
+    params = (["rosenbrock", "network"],)
+    param_names = ("kernel",)
+    repeat = (5, 20, 4.0)
+
+    def setup(self, kernel):
+        self.run = prepared(kernel)
+
+    def time_thousand_calls(self, kernel):
+        self.run()

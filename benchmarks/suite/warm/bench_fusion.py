@@ -8,15 +8,15 @@ CALLS = 100
 
 
 class Fusion:
-    params = (list(CASES), ["large", "small"])
-    param_names = ("program", "size")
+    params = (list(CASES),)
+    param_names = ("program",)
     timeout = 120
 
-    def setup(self, program, size):
+    def setup(self, program):
         import numba
 
         case = CASES[program]
-        sizes = case.sizes[size == "small"]
+        sizes = case.sizes[0]
         given = case.arguments(*sizes)
         fill = fg.compile(case.function, *given).njit_out
         arrays = (*given, *[r for r in case.results(*sizes) if r.shape])
@@ -30,5 +30,5 @@ class Fusion:
         self.run = lambda: loop(given[0], arrays)
         self.run()
 
-    def time_hundred_calls(self, program, size):
+    def time_hundred_calls(self, program):
         self.run()

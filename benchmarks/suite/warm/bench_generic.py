@@ -73,7 +73,7 @@ def ratio_to_flat(name: str) -> tuple[float, float]:
 
 
 class Generic:
-    params = (tuple(SIMULATIONS), (10_000, 100_000))
+    params = (tuple(SIMULATIONS), (10_000,))
     param_names = ("simulation", "operations")
     timeout = 300
     number = 1
