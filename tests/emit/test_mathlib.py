@@ -168,12 +168,10 @@ NARROW += [
     "asinh",
     "acosh",
     "atanh",
-    "asin",
     "acos",
     "atan",
     "atan2",
     "erf",
-    "erfc",
 ]
 
 

@@ -176,7 +176,7 @@ def log10(x: Expr) -> Expr:
     )
 
 
-@define("softplus", ulp=(2.5, 2.5))
+@define("softplus", ulp=(2.0, 2.0))
 def softplus(x: Expr) -> Expr:
     """``log(1 + exp(x))`` as ``max(x, 0) + log1p(exp(-|x|))``."""
     return clamp_below(x, 0.0) + log1p(exp(-ir.unary("abs", x)))

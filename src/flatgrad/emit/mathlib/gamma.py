@@ -9,7 +9,7 @@ from ...graph import dtypes
 from ...lower import ir
 from ...lower.ir import Expr
 from .exponential import log
-from .parts import INFINITY, NAN, clamp_above, minimax, pick
+from .parts import INFINITY, NAN, clamp_above, minimax
 from .table import define
 
 PI = 3.141592653589793
@@ -28,12 +28,19 @@ def _fraction(x: Expr) -> Expr:
     return x - ir.unary("rint", x)
 
 
-@define("lgamma", ulp=(6.0, 4.0), absolute_below=1.0)
+@define("lgamma", ulp=(1.0, 4.0), absolute_below=1.0)
 def lgamma(x: Expr) -> Expr:
     """log|gamma(x)|: Stirling's series from 8 on; below, the recurrence to [3/2, 5/2) and a polynomial there.
 
-    Below 0 by ``gamma(x) gamma(-x) = -pi / (x sin(pi x))``; infinite at 0, -1, -2, ...
+    Below 0 by ``gamma(x) gamma(-x) = -pi / (x sin(pi x))``; infinite at 0, -1, -2, ... float32 is float64's
+    formula with short polynomials: the terms cancel left of 0.
     """
+    if x.dtype is dtypes.float32:
+        return ir.cast(_lgamma(ir.cast(x, dtypes.float64), "float32"), x.dtype)
+    return _lgamma(x, "")
+
+
+def _lgamma(x: Expr, made_for: str) -> Expr:
     size = ir.unary("abs", x)
     inside = clamp_above(size, 8.0)
     t, factor = inside, ir.const(1.0, x.dtype)
@@ -48,14 +55,14 @@ def lgamma(x: Expr) -> Expr:
     large = size >= 8.0
     logarithm = log(ir.where(large, size, factor))
     v = t - 2.0
-    near = v * minimax("lgamma", v) + ir.where(size < 1.5, -logarithm, logarithm)
+    near = v * minimax("lgamma", v, made_for) + ir.where(size < 1.5, -logarithm, logarithm)
     inverse = 1.0 / ir.where(large, size, 8.0)
-    tail = inverse * minimax("stirling", inverse * inverse) + (HALF_LOG_2_PI - 0.5)
+    tail = inverse * minimax("stirling", inverse * inverse, made_for) + (HALF_LOG_2_PI - 0.5)
     far = (size - 0.5) * (logarithm - 1.0) + tail
     value = ir.where(large, far, near)
     fraction = ir.unary("abs", _fraction(size))
     mirrored = log(PI / (size * _sine_of_pi(fraction))) - value
-    value = ir.where(x < pick(x, -(2.0**-25), -(2.0**-54)), mirrored, value)
+    value = ir.where(x < -(2.0**-54), mirrored, value)
     pole = fraction.eq(0.0) & (x <= 0.0)
     return ir.where(pole | size.eq(INFINITY), INFINITY, value)
 

@@ -50,7 +50,7 @@ def _log1p_and_doubling(argument: Expr, double: Expr) -> Expr:
     return log1p(argument) + ln2
 
 
-@define("asinh", ulp=(3.0, 3.0))
+@define("asinh", ulp=(2.0, 2.0))
 def asinh(x: Expr) -> Expr:
     """``log1p(a + a**2 / (1 + sqrt(1 + a**2)))`` with a = |x|; ``log(2a)`` where a**2 could overflow."""
     size = ir.unary("abs", x)
@@ -62,7 +62,7 @@ def asinh(x: Expr) -> Expr:
     return copysign(_log1p_and_doubling(ir.where(large, size, argument), large), x)
 
 
-@define("acosh", ulp=(3.0, 3.0))
+@define("acosh", ulp=(2.0, 2.0))
 def acosh(x: Expr) -> Expr:
     """``log1p(t + sqrt(t (t + 2)))`` with t = x - 1, which is exact near 1; NaN for x < 1."""
     limit = pick(x, 2.0**30, 2.0**60)
@@ -74,7 +74,7 @@ def acosh(x: Expr) -> Expr:
     )
 
 
-@define("atanh", ulp=(3.0, 3.0))
+@define("atanh", ulp=(2.0, 2.0))
 def atanh(x: Expr) -> Expr:
     """``log1p(2a / (1 - a)) / 2`` with a = |x|; infinite at 1, NaN beyond."""
     size = ir.unary("abs", x)

@@ -201,6 +201,12 @@ def minimax(name: str, x: Expr, made_for: str = "") -> Expr:
     return polynomial(x, COEFFICIENTS[name, made_for or x.dtype.name])
 
 
+def minimax_led(name: str, x: Expr) -> Expr:
+    """``minimax`` whose constant, the largest term, is added last: one rounding of that size, not two."""
+    first, *rest = COEFFICIENTS[name, x.dtype.name]
+    return x * polynomial(x, rest) + first
+
+
 def two_minimax(condition: Expr, first: str, second: str, x: Expr) -> Expr:
     """One of two polynomials in `x`, choosing coefficients: cheaper than evaluating both."""
     a = COEFFICIENTS[first, x.dtype.name]

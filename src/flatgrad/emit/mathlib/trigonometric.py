@@ -184,7 +184,7 @@ def cos(x: Expr) -> Expr:
     return _sine_of_half_turns(x, quarter=True)
 
 
-@define("tan", ulp=(1.0, 2.5))
+@define("tan", ulp=(1.0, 2.0))
 def tan(x: Expr) -> Expr:
     """``sin / cos`` or ``-cos / sin`` of x less the nearest multiple of pi/2; NaN at infinities."""
     form = layout(x)
@@ -194,9 +194,16 @@ def tan(x: Expr) -> Expr:
     reduce = _quadrant_64 if form is F64 else _quadrant_32
     high, low, odd = reduce(magnitude, size, near)
     z = high * high
-    sine = (high * z * minimax("sin", z, x.dtype.name) + low * (1.0 - z * 0.5)) + high
-    cosine = 1.0 - (z * 0.5 - (z * z * minimax("cos", z, x.dtype.name) - high * low))
-    value = ir.where(odd, -cosine, sine) / ir.where(odd, sine, cosine)
+    sine, sine_low = fast_two_sum(
+        high, high * z * minimax("sin", z, x.dtype.name) + low * (1.0 - z * 0.5)
+    )
+    less = z * 0.5 - (z * z * minimax("cos", z, x.dtype.name) - high * low)
+    cosine, cosine_low = fast_two_sum(ir.const(1.0, z.dtype), -less)
+    above, below = ir.where(odd, -cosine, sine), ir.where(odd, sine, cosine)
+    value = above / below
+    if form is F64:  # what the two lost in rounding
+        lost = ir.where(odd, -cosine_low, sine_low) - value * ir.where(odd, sine_low, cosine_low)
+        value = value + lost / below
     value = (word(ir.cast(value, x.dtype)) ^ (word(x) & form.sign)).real()
     return ir.where(size < INFINITY, value, x - x)
 
@@ -222,17 +229,22 @@ def _quadrant_64(magnitude: Word, size: Expr, near: Expr):
 # -- inverses -------------------------------------------------------------------------------------
 
 
-def _arcsine_parts(size: Expr) -> tuple[Expr, Expr, Expr]:
+def _arcsine_parts(size: Expr, made_for: str = "") -> tuple[Expr, Expr, Expr]:
     """(far, s, t): asin(s) = s + t for s = size, or s = sqrt((1 - size) / 2) where `far`, size > 1/2."""
     far = size > 0.5
     z = ir.where(far, (1.0 - size) * 0.5, size * size)
     s = ir.where(far, ir.unary("sqrt", z), size)
-    return far, s, s * z * minimax("asin", z)
+    return far, s, s * z * minimax("asin", z, made_for)
 
 
-@define("asin", ulp=(2.25, 2.0))
+@define("asin", ulp=(2.0, 2.0))
 def asin(x: Expr) -> Expr:
     """``x + x**3 p(x**2)`` to 1/2, then ``pi/2 - 2 asin(sqrt((1 - x) / 2))``; NaN outside [-1, 1]."""
+    if x.dtype is dtypes.float32:  # twice the length for the sum alone
+        wide = ir.cast(x, dtypes.float64)
+        far, s, t = _arcsine_parts(ir.unary("abs", wide), "float32")
+        value = ir.where(far, PI / 2 - (s + t) * 2.0, s + t)
+        return ir.cast(copysign(value, wide), x.dtype)
     far, s, t = _arcsine_parts(ir.unary("abs", x))
     high, low = _pi_over(2, x)
     return copysign(ir.where(far, (high - (s + s)) - ((t + t) - low), s + t), x)
