@@ -58,7 +58,7 @@ def test_gradients_are_pytorchs(arrays, compile):
 
 
 def test_nothing_is_added_up_in_the_loop(arrays):
-    program = fg.compile(fg.value_and_grad(recurrence, argnums=(0, 1, 2)), *arrays)
+    program = fg.compile(fg.value_and_grad(recurrence, argnums=(0, 1, 2, 3)), *arrays)
     forward, backward = loops(program.source)
     # Forward: the state's two products, not the row's. Backward: those of the state's cotangent.
     assert forward.count("tile = ") == 2
@@ -80,6 +80,28 @@ def test_a_loop_that_uses_its_sum_keeps_it(rng):
     np.testing.assert_allclose(total, products.sum(0), rtol=1e-10)
     wanted = np.concatenate([[0], products.sum((1, 2)).cumsum()[:-1]])
     np.testing.assert_allclose(seen, wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_products_that_are_handed_out_follow_the_loop(rng, reverse):
+    def f(w, out, x, h):
+        def step(h, row):
+            h = fg.tanh(h @ w + row)
+            return h, (h @ out, h[0] @ w, row)
+
+        return fg.scan(step, h, x, reverse=reverse)
+
+    w, out = rng.standard_normal((16, 16)), rng.standard_normal((16, 4))
+    x, h = rng.standard_normal((6, 8, 16)), rng.standard_normal((8, 16))
+    program = fg.compile(f, w, out, x, h)
+    last, (y, z, rows) = program(w, out, x, h)
+    assert [text.count("tile = ") for text in loops(program.source)] == [1]
+    for k in reversed(range(6)) if reverse else range(6):
+        h = np.tanh(h @ w + x[k])
+        np.testing.assert_allclose(y[k], h @ out, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(z[k], h[0] @ w, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(last, h, rtol=1e-9)
+    np.testing.assert_array_equal(rows, x)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

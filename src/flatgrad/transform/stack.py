@@ -4,7 +4,8 @@ Run backwards, a recurrence adds to the gradient of its weights at every step: m
 matrices, each reading and writing the whole sum. Nothing in the loop reads that sum, so it can wait: the
 loop stacks what the products are of (most of which is stacked already), and one contraction over
 steps and rows follows it. Likewise, what a loop multiplies each of its rows by, and the carries have no part
-in, is one contraction of all rows in front of it.
+in, is one contraction of all rows in front of it; and a product that a loop only hands out, a row at a
+time, is one contraction behind it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ __all__ = ["stack_products"]
 MEMORY = 64 << 20
 WORK = 256
 
+# Bytes that an operand may have to be stacked in the place of a product, as a multiple of the product's.
+TIMES = 8
+
 
 def stack_products(graph: Graph) -> Graph:
     """`graph` with the contractions of loops that can be one contraction before or after the loop."""
-    for step in (_rows_before, _sums_after):
+    for step in (_rows_before, _sums_after, _rows_after):
         swap: dict[Node, Node] = {}
         for node, read in readers(graph).items():
             if node.op is SCAN and not node.attrs[5]:  # of a known number of iterations
@@ -228,3 +232,41 @@ def _summed(chain: list[Node], rows: Rows, found: dict) -> Node:
     for node in reversed(chain[:-1]):
         total = Node(node.op, (total,), node.attrs, node.shape, node.dtype)
     return total
+
+
+def _rows_after(loop: Loop, read: dict) -> dict[Node, Node]:
+    """Rows that are products, and nothing else, computed for all steps behind the loop."""
+    body, c = loop.body, loop.carries
+    rows, reading = Rows(loop, loop.kind[1]), _readers_in(body)
+    constants = dict(zip(body.inputs[c + len(loop.rows) :], loop.fixed, strict=True))
+    ys = body.outputs[c:]
+    products: dict[int, Node] = {}
+    stacked: dict[Node, None] = {}
+    for k, node in enumerate(ys):
+        alone = not reading.get(node) and body.outputs.count(node) == 1
+        if not c or node.op.kind != "contraction" or not alone or _work(node) < WORK:
+            continue
+        varying = [s for s in node.inputs if s not in constants]
+        more = [s for s in varying if rows.find(s) is None and s not in ys]
+        if any(s.op is CONST for s in varying) or not varying:
+            continue
+        if loop.first_row + k in read and sum(map(_bytes, more)) <= TIMES * _bytes(node):
+            products[k] = node
+            stacked.update(dict.fromkeys(more))
+    if not products or loop.kind[1] * sum(map(_bytes, stacked)) > MEMORY:
+        return {}
+    kept = [n for k, n in enumerate(ys) if k not in products]
+    graph = Graph(body.inputs, (*body.outputs[:c], *kept, *stacked), body.name)
+    new = make_loop(loop.kind, None, graph, loop.starts, loop.rows, loop.fixed)
+    found = {n: pick(new, loop.first_row + k) for k, n in enumerate((*kept, *stacked))}
+    swap: dict[Node, Node] = {}
+    for place, proj in read.items():
+        k = place - loop.first_row
+        if k not in products:
+            swap[proj] = pick(new, place) if k < 0 else found[ys[k]]
+            continue
+        node = products[k]
+        operands = [constants.get(s) or rows.find(s) or found[s] for s in node.inputs]
+        sides = tuple([at for at, s in enumerate(node.inputs) if s not in constants])
+        swap[proj] = _with_steps(node, *operands, sides, True)
+    return swap
