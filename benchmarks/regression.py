@@ -101,7 +101,13 @@ def medians(config: Path, commit: str) -> dict[str, float]:
     (file,) = (config.parent / "results_dir").glob(f"*/{commit[:8]}-*.json")
     found = json.loads(file.read_text())
     at = found["result_columns"].index("result")
-    return {name: row[at][0] for name, row in found["results"].items() if row[at]}
+    return {
+        f"{name}, {k}" if len(row[at]) > 1 else name: seconds
+        for name, row in found["results"].items()
+        if row[at]
+        for k, seconds in enumerate(row[at])
+        if seconds is not None
+    }
 
 
 def slower(before: dict[str, float], after: dict[str, float]) -> list[str]:
