@@ -1,4 +1,4 @@
-"""The benchmarks' machinery: asv finds and publishes, the gate decides, the report has what is behind first."""
+"""The benchmarks' machinery: asv runs and publishes, the gate decides, the report sorts."""
 
 from __future__ import annotations
 

@@ -45,22 +45,3 @@ class Compiled:
 
     def time_jit(self, n):
         self.jitted(self.x)
-
-
-class Trace:
-    """A first call: tracing, lowering and compiling, and loading from disk."""
-
-    params = ((True, False),)
-    param_names = ("on_disk",)
-
-    def setup(self, on_disk):
-        fg.cache.enabled = on_disk
-        self.scale = 0.0
-
-    def teardown(self, on_disk):
-        fg.cache.enabled = True
-
-    def time_compile(self, on_disk):
-        if not on_disk:
-            self.scale += 1.0  # another program
-        fg.compile(fg.value_and_grad(lambda x: rosenbrock(x) * self.scale), np.ones(10))

@@ -38,8 +38,11 @@ class Sparse:
     def setup(self, residuals):
         f, self.x = (chain, np.linspace(0, 1, 2000)) if residuals == "chain" else bundle()
         self.jacobian = fg.func.jacobian(f, sparse=True)
-        with fg.set_compile("always"):  # as it is after some calls
-            self.jacobian(self.x)
+        fg.set_compile("always")  # as it is after some calls
+        self.jacobian(self.x)
+
+    def teardown(self, residuals):
+        fg.set_compile("auto")
 
     def time_again(self, residuals):
         self.jacobian(self.x)

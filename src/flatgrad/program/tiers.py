@@ -26,7 +26,7 @@ from .traced import without_value
 MODES = ("auto", "always", "never", "background")
 
 # Seconds that compiling takes: a constant and a part for each node with dimensions (measured:
-# benchmarks/suite/bench_compile.py; scalars cost less: generic.weight), and what a process pays once
+# benchmarks/suite/cold/bench_compile.py; scalars cost less: generic.weight), and what a process pays once
 # to import Numba.
 COMPILE_START = 0.12
 COMPILE_NODE = 0.003
