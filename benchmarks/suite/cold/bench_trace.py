@@ -1,4 +1,4 @@
-"""``fg.compile`` in a process that has compiled before: tracing, lowering and compiling, nothing from disk."""
+"""``fg.compile`` in a process that has compiled before: tracing, lowering, compiling, nothing from disk."""
 
 import numpy as np
 
