@@ -6,9 +6,8 @@ A script offers ``--json FILE`` and writes a list of rows, one a comparison::
      "ratio": 0.845, "target": 0.8}
 
 ``ratio`` is ours over the peer's, so **below 1 flatgrad is ahead**, whatever the script's own columns show.
-``target`` is the largest ratio that the project aims for, or None where it has set none; with a target of its
-own a row is behind when it misses that, otherwise when the ratio is above 1. ``report.py`` reads the rows of
-all scripts to say first what is behind.
+``target`` is the largest ratio that the project aims for, or None where it has set none. A row is behind when
+its ratio is above 1, or misses its target. ``report.py`` reads the rows of all scripts to say first what is behind.
 """
 
 from __future__ import annotations
@@ -31,9 +30,14 @@ def row(name: str, peer_name: str, ours: float, peer: float, target=None, unit: 
     }
 
 
+def misses(row: dict) -> bool:
+    """Whether a row is above its target; never without one."""
+    return row["target"] is not None and row["ratio"] > row["target"]
+
+
 def is_behind(row: dict) -> bool:
-    """Whether a row misses its target, or without one, the peer."""
-    return row["ratio"] > (1.0 if row["target"] is None else row["target"])
+    """Whether a row is behind the peer, or ahead of it and still short of its target."""
+    return row["ratio"] > 1.0 or misses(row)
 
 
 def geometric_mean(rows) -> float:
