@@ -32,11 +32,11 @@ PACKAGES = ("numpy", "numba", "scipy", "torch", "jax", "casadi", "autograd")
 SHOWN = 40  # of what is behind
 
 
-def of_gradbench(found: list[dict]) -> list[dict]:
+def of_gradbench(found: dict) -> list[dict]:
     """GradBench's rows; C fills arrays that are given, and so does what is compared with it."""
     halved = ("gmm", "lstm", "lse", "kmeans", "llsq")  # the project aims for half of the C's time
     rows = []
-    for case in found:
+    for case in found["rows"]:
         times, name = case["us"], f"{case['workload']}, {case['size']}"
         filling = times.get("flatgrad, filling", times["flatgrad"])
         if "c" in times:

@@ -7,7 +7,7 @@ A script offers ``--json FILE`` and writes a list of rows, one a comparison::
 
 ``ratio`` is ours over the peer's, so **below 1 flatgrad is ahead**, whatever the script's own columns show.
 ``target`` is the largest ratio that the project aims for, or None where it has set none. A row is behind when
-its ratio is above 1, or misses its target. ``report.py`` reads the rows of all scripts to say first what is behind.
+its ratio is above 1, or misses its target; ``report.py`` says first what is behind, of all scripts.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def test_a_row_is_behind_a_peer_or_short_of_its_goal():
 def test_gradbench_and_peers_become_rows():
     case = {"workload": "lse", "size": "n=1"}
     times = {"flatgrad": 3.0, "flatgrad, filling": 2.0, "c": 8.0, "c-fast": 5.0, "torch": 30.0}
-    of_c, of_fast, of_torch = report.of_gradbench([case | {"us": times}])
+    of_c, of_fast, of_torch = report.of_gradbench({"rows": [case | {"us": times}]})
     assert (of_c["peer"], of_c["ratio"], of_c["target"]) == (8.0, 0.25, 0.5)
     assert (of_fast["peer"], of_fast["ratio"], of_fast["target"]) == (5.0, 0.4, None)
     assert (of_torch["peer_name"], of_torch["ratio"], of_torch["target"]) == ("PyTorch", 0.1, None)
