@@ -29,7 +29,14 @@ from .graph.dtypes import (
 from .graph.dtypes import DType as dtype
 from .graph.dtypes import bool_ as bool
 from .graph.op import PUBLIC as _PUBLIC
-from .program import explain, get_compile, get_num_threads, set_compile, set_num_threads
+from .program import (
+    explain,
+    get_compile,
+    get_num_threads,
+    memory_budget,
+    set_compile,
+    set_num_threads,
+)
 from .program.cache import cache
 from .tensor import Size, Tensor
 

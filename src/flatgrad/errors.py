@@ -53,6 +53,10 @@ class LoopError(FlatgradError, RuntimeError):
     """A loop did not end within the bound or the memory it was given."""
 
 
+class BudgetError(FlatgradError, MemoryError):
+    """A program needs more memory than it was given, even if it recomputes what it can."""
+
+
 class TraceError(FlatgradError, RuntimeError, TypeError):
     """While a function is traced, its Python code asked for a value that does not exist yet."""
 

@@ -104,7 +104,7 @@ def test_calls_are_interpreted_while_a_thread_compiles(gate):
 
 def test_what_the_thread_raised_is_raised_once_by_the_next_call(gate, monkeypatch):
     fg.set_compile("background")
-    monkeypatch.setattr(build, "lower", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(build, "lower_within", lambda *a, **k: 1 / 0)
     assert evaluated(141) == "interpreted"
     gate.set()
     background.wait()

@@ -446,6 +446,7 @@ class Program:
     slots : sizes in bytes of the arena's disjoint slots; place : buffer -> slot. Buffers whose
     lifetimes do not meet may share a slot; two slots never overlap, so printers may say noalias.
     results : the buffer of each result in order: an output, or an input that is overwritten.
+    recomputed : how many values are computed twice to save memory.
     """
 
     inputs: list
@@ -455,6 +456,7 @@ class Program:
     place: dict
     checks: list
     results: list = field(default_factory=list)
+    recomputed: int = 0
 
     @property
     def updated(self) -> list:

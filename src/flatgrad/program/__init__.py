@@ -1,6 +1,7 @@
 """Evaluation: a pending graph is run by the interpreter or, once it is worth it, as a compiled program."""
 
 from ..tensor import late
+from .budget import memory_budget
 from .evaluate import evaluate, flush
 from .explain import explain
 from .interpret import run
@@ -19,6 +20,7 @@ __all__ = [
     "flush",
     "get_compile",
     "get_num_threads",
+    "memory_budget",
     "run",
     "set_compile",
     "set_num_threads",

@@ -17,10 +17,11 @@ from ..emit.host import host
 from ..errors import CompileError
 from ..graph.node import CONST, PROJ, Graph, Node, placeholder
 from ..graph.op import Op
-from ..lower import ir, lower
+from ..lower import ir
 from ..lower.control import CONTROL
 from ..lower.lowering import has_loops
 from ..lower.plan import ALIGN, lower_bound
+from ..lower.recompute import lower_within
 from .native import loaded
 
 _compiling = threading.RLock()
@@ -29,8 +30,8 @@ _compiling = threading.RLock()
 class Segment:
     """One flat compiled function with its arena."""
 
-    def __init__(self, graph: Graph, updates: dict | None = None):
-        self.loops = lower(graph, machine=host(), updates=updates)
+    def __init__(self, graph: Graph, updates: dict | None = None, budget: int | None = None):
+        self.loops = lower_within(graph, budget, machine=host(), updates=updates)
         self.source = _readable(self.loops)
         self.arenas: list = []
         self.function = None
@@ -130,6 +131,8 @@ class Compiled:
     graph : Graph
     updates : dict, optional
         {output: input}: if the program is one segment, the output is written over the input's array.
+    budget : int, optional
+        Bytes that the arena of a segment may have: see ``fg.memory_budget``.
 
     Attributes
     ----------
@@ -137,8 +140,9 @@ class Compiled:
         Positions of the inputs that are overwritten. Whoever calls the program owns their arrays.
     """
 
-    def __init__(self, graph: Graph, updates: dict | None = None):
+    def __init__(self, graph: Graph, updates: dict | None = None, budget: int | None = None):
         self.graph = graph
+        self.budget = budget
         self._updates = updates or {}
         self.updated: list[int] = []
         self.steps: list = []  # (segment or host, input slots, output slots)
@@ -171,14 +175,21 @@ class Compiled:
 
     @property
     def memory(self) -> dict:
-        """Bytes: inputs, outputs, the arena, and the least arena that lifetimes allow."""
+        """Bytes: inputs, outputs, the arena, and the least arena that lifetimes allow.
+
+        Under a budget also the budget, and how many values are computed twice.
+        """
         segments = self.segments
-        return {
+        found = {
             "inputs": _bytes(self.graph.inputs),
             "outputs": _bytes(dict.fromkeys(self.graph.outputs)),
             "arena": sum(s.loops.arena_bytes for s in segments),
             "lower_bound": sum(lower_bound(s.loops.body) for s in segments),
         }
+        if self.budget is not None:
+            found["budget"] = self.budget
+            found["recomputed"] = sum(s.loops.recomputed for s in segments)
+        return found
 
     def _assemble(self) -> None:
         level = _levels(self.graph)
@@ -250,7 +261,7 @@ class Compiled:
         start = len(slots)
         position = {s: k for k, s in enumerate(known)}
         updates = {mapping[n]: position[s] for n, s in self._updates.items()}
-        segment = Segment(graph, updates)
+        segment = Segment(graph, updates, self.budget)
         inputs = [slots[s] for s in known]
         self.updated += [inputs[segment.loops.inputs.index(b)] for b in segment.loops.updated]
         self.steps.append((segment, inputs, list(range(start, start + len(wanted)))))

@@ -17,10 +17,11 @@ from ..emit.host import host
 from ..errors import UnsupportedError
 from ..graph.node import CONST, Graph, Node, placeholder
 from ..graph.op import op_named
-from ..lower import lower
 from ..lower.lowering import has_loops
 from ..lower.plan import ALIGN, STACK
+from ..lower.recompute import lower_within
 from ..transform.simplify import simplify
+from .budget import budget
 from .build import _comment, _compiling, _readable, plain
 from .cache import compile_function, load_module
 
@@ -191,7 +192,8 @@ class Entry:
         self._lock = threading.RLock()
         self._made: dict = {}
         with _compiling:
-            self.loops = lower(graph, machine=host(parallel), updates=updates, spans=self._spans())
+            how = {"machine": host(parallel), "updates": updates, "spans": self._spans()}
+            self.loops = lower_within(graph, budget.bytes, **how)
             self.source = _readable(self.loops)
 
     @property

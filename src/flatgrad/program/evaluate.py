@@ -11,6 +11,7 @@ from ..graph.modes import modes
 from ..graph.node import CONST, FREED, Node, pending
 from ..tensor import take_demanded
 from . import interpret
+from .budget import budget
 from .tiers import program_for
 
 
@@ -21,6 +22,8 @@ def evaluate(nodes) -> None:
         return
     roots += take_demanded()
     key, inputs, numbers, outputs, walk = signature(roots)
+    if budget.bytes is not None:
+        key = (*key, budget, budget.bytes)
     program = program_for(key)
     results = program.run(roots, inputs, numbers, outputs, walk)
     for node, value in zip(outputs, results, strict=True):

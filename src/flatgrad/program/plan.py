@@ -7,6 +7,7 @@ import numpy as np
 from ..graph.node import CONST, Node, placeholder
 from ..transform.simplify import simplify
 from . import interpret
+from .budget import budget
 from .overwrite import Overwritten, replaced, take
 
 
@@ -51,6 +52,7 @@ class Plan:
         self.graph = graph
         self.varied = varied
         self.compiled = None
+        self._budget = budget.bytes
 
     def changed(self, numbers: list[Node]) -> set[int]:
         """Positions of numbers that are not what the graph says."""
@@ -72,7 +74,7 @@ class Plan:
         """A compiled form of the graph, for `adopt`."""
         from .build import Compiled
 
-        return Compiled(self.graph, self._updates)
+        return Compiled(self.graph, self._updates, self._budget)
 
     def adopt(self, compiled, inputs, walk) -> None:
         """Run by `compiled` from now on; `walk` are the nodes of this call's pending graph."""

@@ -18,6 +18,7 @@ from ..errors import ArgumentError
 from ..graph.node import Graph, pending
 from . import interpret
 from .background import Task
+from .budget import budget
 from .generic import GenericProgram, Unsuited, encode_estimate, opened_size, swept_size, weight
 from .live import live
 from .plan import Plan, differing
@@ -241,6 +242,8 @@ class Program:
             self.looping_seconds = NODE_SECONDS * iterated_nodes(order)
             self._swept = swept_size(order)
         mode = settings.mode
+        if mode == "auto" and budget.bytes is not None:
+            mode = "always"
         wanted = self._wants_compiling(mode)
         looping = self.weight > TOO_LARGE or self._wants_loop()
         if not wanted and (self.calls == 1 or looping):
