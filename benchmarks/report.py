@@ -142,9 +142,16 @@ def machine() -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     system = f"{platform.machine()}, {libraries.processor()}, {os.cpu_count()} processors"
-    return (
+    text = (
         f"{system}, {platform.system()}; Python {platform.python_version()}, {', '.join(versions)}."
     )
+    load = os.getloadavg()[2] if hasattr(os, "getloadavg") else 0.0
+    if load > 1.5:
+        text += (
+            f" Load {load:.1f} in the last quarter of an hour: other programs ran beside these. "
+        )
+        text += "Trust ratios, and only large ones."
+    return text
 
 
 def amount(value: float, unit: str) -> str:
