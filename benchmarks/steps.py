@@ -2,14 +2,15 @@
 
 A step is forward, backward and the optimiser's update. flatgrad runs it twice: in plain eager style
 (``loss.backward(); opt.step()``), and compiled as one program that writes over parameters and state
-(``fg.compile(step, ..., donate_argnums=(0, 1))``). PyTorch is eager, JAX ``jit`` with donated arguments. All start
-from the same weights, and their losses are compared after a few steps; then they run in turns, and the
-least time of each counts.
+(``fg.compile(step, ..., donate_argnums=(0, 1))``). PyTorch is eager, JAX ``jit`` with donated arguments.
+All start from the same weights, and their losses are compared after a few steps; then they run in turns,
+and the least time of each counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import sys
@@ -25,11 +26,11 @@ if hasattr(os, "sched_setaffinity"):
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-import flatgrad as fg
-import tables
-from suite.networks import NETWORKS, OPTIMIZERS, compiled_step, first_state
+import flatgrad as fg  # noqa: E402
+import tables  # noqa: E402
+from suite.networks import NETWORKS, OPTIMIZERS, compiled_step, first_state  # noqa: E402
 
 TARGETS = {"PyTorch": 0.5, "JAX": 0.8}
 CHECKED = 5  # steps after which losses must agree
@@ -138,10 +139,8 @@ def steps_of(name: str, optimizer: str, only_ours: bool) -> dict:
         found["PyTorch"] = eager(torch, network, optimizer, weights)
     except ImportError:
         pass
-    try:
+    with contextlib.suppress(ImportError):
         found["JAX"] = with_jax(name, optimizer, weights)
-    except ImportError:
-        pass
     return found
 
 

@@ -1,9 +1,9 @@
 """The LLVM table: a loop program as one function of a module.
 
 The module is Numba's where Numba code calls the program (emit/entry.py: an ``@intrinsic`` in an ``@njit``
-shell), and our own where Python calls it (emit/native.py). Printing LLVM directly, and not through Numba's front end,
-is about ten times faster to compile and says what Python cannot: that buffers don't alias, and that
-an accumulation alone may be reassociated. The readable form of the same loops is emit/python.py.
+shell), and our own where Python calls it (emit/native.py). Printing LLVM directly, and not through Numba's
+front end, is about ten times faster to compile and says what Python cannot: that buffers don't alias, and
+that an accumulation alone may be reassociated. The readable form of the same loops is emit/python.py.
 
 Every pointer is a ``noalias`` argument: inputs are only read, outputs are distinct, slots of the arena
 never overlap (lower/plan.py).

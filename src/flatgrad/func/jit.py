@@ -58,8 +58,8 @@ def jit(
         Positional arguments whose tensors the caller gives up: results of their shapes and dtypes are
         written over them, in place, where nothing else shows their memory.
     parallel : bool
-        Whether large loops of its programs run on several threads, see ``fg.set_num_threads``. (Calls that are
-        recorded become part of a larger program, which runs on one.)
+        Whether large loops of its programs run on several threads, see ``fg.set_num_threads``. (Calls
+        that are recorded become part of a larger program, which runs on one.)
 
     Returns
     -------

@@ -112,7 +112,16 @@ class Graph:
     updates : pairs (output, input) of positions: the output is what this input, a leaf, becomes next.
     """
 
-    __slots__ = ("__weakref__", "_order", "dtypes", "inputs", "name", "outputs", "shapes", "updates")
+    __slots__ = (
+        "__weakref__",
+        "_order",
+        "dtypes",
+        "inputs",
+        "name",
+        "outputs",
+        "shapes",
+        "updates",
+    )
 
     def __init__(self, inputs: tuple[Node, ...], outputs: tuple[Node, ...], name: str = "graph"):
         self.inputs = tuple(inputs)
