@@ -78,8 +78,8 @@ class Script:
 SCRIPTS = {
     "peers": Script(
         "Beside PyTorch, JAX, CasADi and autograd",
-        "Eager style, recorded anew in every call, unless the row says otherwise: about 30 µs of a call are "
-        "recording and finding the program.",
+        "Eager style, recorded anew in every call, unless the row says otherwise: in a small call recording, "
+        "and finding the program, take most of the time. `fg.compile` does neither.",
         of_peers,
     ),
     "functions": Script("Scalar functions", "Into given memory, beside PyTorch's vectorised ones."),
@@ -155,7 +155,8 @@ def machine() -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    return f"{value:,.3g} {'' if unit == 'ratio' else unit}".replace("us", "µs").strip()
+    digits = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{digits} {'' if unit == 'ratio' else unit}".replace("us", "µs").strip()
 
 
 def behind(found: dict[str, list[dict]]) -> list[str]:
