@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -230,7 +231,8 @@ def readme(text: str, table: str) -> str:
     head, mark, rest = text.partition("<!-- figures: begin -->")
     figures, end, tail = rest.partition("<!-- figures: end -->")
     words = [line for line in figures.splitlines() if not line.startswith("|")]
-    rows = [line for line in table.splitlines() if line.startswith("|")]
+    lines = dropwhile(lambda line: not line.startswith("|"), table.splitlines())
+    rows = takewhile(lambda line: line.startswith("|"), lines)  # the first table
     cells = ["|".join(line.split("|")[:6]) + "|" for line in rows]
     return "".join(
         (head, mark, "\n".join(words).rstrip(), "\n\n", "\n".join(cells), "\n", end, tail)

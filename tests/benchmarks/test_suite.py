@@ -174,9 +174,7 @@ def test_a_script_that_fails_keeps_its_last_table(tmp_path, monkeypatch, capsys)
 
 def test_the_readme_gets_the_first_columns():
     before = "a\n<!-- figures: begin -->\nWords.\n\n| old |\n<!-- figures: end -->\nz\n"
-    table = (
-        "about\n| c | t | b | f | p | j |\n|---|---|---|---|---|---|\n| x | 1 | 2 | 3 | 4 | 5 |\n"
-    )
+    table = "about\n| c | t | b | f | p | j |\n|---|---|---|---|---|---|\n| x | 1 | 2 | 3 | 4 | 5 |\n\n| y |\n"
     after = report.readme(before, table)
     rows = "| c | t | b | f | p |\n|---|---|---|---|---|\n| x | 1 | 2 | 3 | 4 |\n"
     wanted = f"a\n<!-- figures: begin -->\nWords.\n\n{rows}<!-- figures: end -->\nz\n"
