@@ -174,16 +174,18 @@ def test_a_script_that_fails_keeps_its_last_table(tmp_path, monkeypatch, capsys)
 
 def test_the_readme_gets_the_first_columns():
     before = "a\n<!-- figures: begin -->\nWords.\n\n| old |\n<!-- figures: end -->\nz\n"
-    table = "about\n| c | t | b | f | p | j |\n|---|---|---|---|---|---|\n| x | 1 | 2 | 3 | 4 | 5 |\n\n| y |\n"
+    table = "x\n| c | t | b | f | p | j |\n|---|---|---|---|---|---|\n| x | 1 | 2 | 3 | 4 | 5 |\n\n| y |\n"
     after = report.readme(before, table)
     rows = "| c | t | b | f | p |\n|---|---|---|---|---|\n| x | 1 | 2 | 3 | 4 |\n"
     wanted = f"a\n<!-- figures: begin -->\nWords.\n\n{rows}<!-- figures: end -->\nz\n"
     assert after == wanted
 
 
-@pytest.mark.parametrize("name", report.SCRIPTS)
-def test_scripts_offer_their_figures(name):
-    file = BENCHMARKS / f"{name}.py"
-    if file.exists():
-        text = file.read_text()
-        assert "tables.add_option" in text or '"--json"' in text
+def test_a_script_without_peers_gives_its_table_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "KEPT", tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "memory.py").write_text("print('| a |')")
+    assert report.run("memory", report.SCRIPTS["memory"], quick=False)
+    assert (tmp_path / "memory.md").read_text() == "| a |\n"
+    assert tables.read(tmp_path / "memory.json") == []
