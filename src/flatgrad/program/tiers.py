@@ -28,10 +28,10 @@ MODES = ("auto", "always", "never", "background")
 
 # Seconds that compiling takes: a constant and a part for each node with dimensions (measured:
 # benchmarks/suite/cold/bench_compile.py; scalars cost less: generic.weight), and what a process pays once
-# to import Numba.
-COMPILE_START = 0.12
+# to import LLVM.
+COMPILE_START = 0.05
 COMPILE_NODE = 0.003
-NUMBA_START = 0.7
+LLVM_START = 0.15
 
 # Beyond this weight a program is not compiled: that would take longer than it saves.
 TOO_LARGE = 4_000
@@ -230,7 +230,7 @@ class Program:
 
     def compile_estimate(self) -> float:
         """Seconds that compiling is expected to take."""
-        start = 0.0 if "numba" in sys.modules else NUMBA_START
+        start = 0.0 if "llvmlite.binding" in sys.modules else LLVM_START
         return start + COMPILE_START + COMPILE_NODE * self.weight
 
     def _choose(self, roots, inputs, numbers, outputs, walk) -> Plan | None:
