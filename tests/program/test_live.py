@@ -16,9 +16,10 @@ from flatgrad.program.tiers import programs
 @pytest.fixture(autouse=True)
 def limits(monkeypatch):
     """Nothing lives at first, and the limits are the usual ones afterwards."""
-    fg.cache.most_programs = 0
-    monkeypatch.setattr(live, "most_programs", 1024)
+    monkeypatch.setattr(live, "most_programs", live.most_programs)
     monkeypatch.setattr(live, "most_bytes", live.most_bytes)
+    fg.cache.most_programs = 0
+    fg.cache.most_programs = 1024
     yield
     fg.set_compile("auto")
 

@@ -67,7 +67,6 @@ class Emitter:
 
     calls = 0  # of scalar functions in the present body
     doubts: dict  # extrema that a loop is looking for -> whether a NaN was seen
-    apart: frozenset = frozenset()  # the loops that become functions of their own
     searching = False  # in a loop of unknown length, and not in a long one inside it
 
     def __init__(self, module: L.Module, program: ir.Program, name: str):
@@ -95,11 +94,15 @@ class Emitter:
         self.memo: dict = {}
 
     def emit(self) -> L.Function:
-        from .outline import apart
+        from .outline import Outlined, pieces
 
-        self.apart = apart(self.program.body)
         self.declare_variables(self.program.body)
-        self.body(self.program.body)
+        for apart, body in pieces(self.program.body):
+            if apart:
+                made = Outlined(self, body)
+                self.b.call(made.function, made.arguments)
+            else:
+                self.body(body)
         self.b.ret(L.Constant(I64, 0))
         return self.function
 
@@ -240,11 +243,6 @@ class Emitter:
             from .threads import parallel_loop
 
             parallel_loop(self, s)
-        elif id(s) in self.apart:
-            from .outline import Outlined
-
-            made = Outlined(self, s)
-            self.b.call(made.function, made.arguments)
         else:
             with self.doubting(s):
                 self.whole_loop(s)

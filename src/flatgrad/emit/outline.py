@@ -1,11 +1,10 @@
-"""A loop as a function of its own.
+"""Parts of a program as functions of their own.
 
-For threads, which run a part of it, and for LLVM, whose time grows faster than a function does.
+For threads, which run a range of a loop, and for LLVM, whose time grows faster than a function does: a large
+program is cut into pieces of consecutive statements.
 """
 
 from __future__ import annotations
-
-from collections import Counter
 
 from llvmlite import ir as L
 
@@ -13,20 +12,27 @@ from ..lower import ir
 from ..lower.nest import expressions, reads_of
 from .llvm import I64, PTR
 
-# The size (see ``_size``) of a program that is cut into functions, and of a loop that becomes one.
-LARGE, WORTH = 150, 6
+# The size (see ``_size``) of a program that is cut, and of its pieces, at least.
+LARGE, PIECE = 150, 30
+
+# Names that are alive for more statements (an error's flag) do not hold a piece together.
+LONG = 12
 
 
 class Outlined:
-    """``function(pointers..., values..., [start, stop])`` that runs a loop, and what to call it with."""
+    """``function(pointers..., values..., [start, stop])`` that runs statements, and what to call it with.
 
-    def __init__(self, emitter, s: ir.For, ranged: bool = False):
-        self.emitter, self.loop = emitter, s
-        used = buffers_of(s)
+    `ranged`: the one statement is a loop, of which the function runs the iterations from start to stop.
+    """
+
+    def __init__(self, emitter, body: list, ranged: bool = False):
+        self.emitter, self.loop = emitter, body[0]
+        used = {b for s in body for b in buffers_of(s)}
         here = {b: p for b, p in emitter.pointers.items() if b in used}
         self.pointers = list(dict.fromkeys(here.values()))
-        own = names_of(s)
-        names = sorted((_used(s) - own) & (emitter.values.keys() | emitter.variables.keys()))
+        own = {n for s in body for n in names_of(s)}
+        reads = {n for s in body for n in _used(s)} - own
+        names = sorted(reads & (emitter.values.keys() | emitter.variables.keys()))
         self.values = [
             emitter.values[n] if n in emitter.values else emitter.b.load(emitter.variables[n])
             for n in names
@@ -36,10 +42,13 @@ class Outlined:
         given = dict(zip(names, self.function.args[len(self.pointers) :], strict=False))
         pointers = {b: moved[p] for b, p in here.items()}
         with emitter.inside(self.function, pointers, given):
-            for buffer in s.private or ():
-                emitter.scratch(buffer)
-            emitter.declare_variables(s.body)
-            self._range() if ranged else emitter.whole_loop(s)
+            emitter.declare_variables(body)
+            if ranged:
+                for buffer in self.loop.private:
+                    emitter.scratch(buffer)
+                self._range()
+            else:
+                emitter.body(body)
             emitter.b.ret_void()
 
     @property
@@ -49,7 +58,7 @@ class Outlined:
     def _declare(self, ranged: bool) -> L.Function:
         module = self.emitter.module
         kinds = [PTR] * len(self.pointers) + [v.type for v in self.values] + [I64, I64] * ranged
-        name = module.get_unique_name("flatgrad_loop")
+        name = module.get_unique_name("flatgrad_part")
         fn = L.Function(module, L.FunctionType(L.VoidType(), kinds), name)
         fn.linkage = "internal"
         fn.attributes.add("noinline")
@@ -72,23 +81,48 @@ class Outlined:
         emitter.loop(counter, emitter.b.sub(stop, start), iteration)
 
 
-def apart(body: list) -> frozenset[int]:
-    """The loops among a large program's statements that become functions of their own (their ids).
+def pieces(body: list) -> list[tuple[bool, list]]:
+    """A program's statements in order, in pieces; with each whether it becomes a function.
 
-    They cannot fail, and give no name a value that others read: their results are in memory.
+    A piece cannot fail, and gives no name a value that others read: its results are in memory.
     """
-    sizes = {id(s): _size(s) for s in body}
-    if sum(sizes.values()) < LARGE:
-        return frozenset()
-    loops = [s for s in body if isinstance(s, ir.For) and s.private is None]
-    loops = [s for s in loops if sizes[id(s)] >= WORTH]
-    touched = Counter(n for s in body for n in _touched(s))
-    return frozenset(
-        id(s)
-        for s in loops
-        if not any(isinstance(x, (ir.Check, ir.While)) for x in statements_of(s))
-        and all(touched[n] == 1 for n in _given(s))
-    )
+    if sum(map(_size, body)) < LARGE:
+        return [(False, body)]
+    found: list[tuple[bool, list]] = []
+    for may, block in _blocks(body):
+        if found and found[-1][0] == may and (not may or sum(map(_size, found[-1][1])) < PIECE):
+            found[-1][1].extend(block)
+        else:
+            found.append((may, list(block)))
+    return [(may and sum(map(_size, part)) >= PIECE // 4, part) for may, part in found]
+
+
+def _blocks(body: list):
+    """(whether it may be a function, statements) for the shortest parts that share no names."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for k, s in enumerate(body):
+        for name in _given(s) | _used(s):
+            first.setdefault(name, k)
+            last[name] = k
+    block, end, may = [], 0, True
+    for k, s in enumerate(body):
+        given = _given(s)
+        near = [last[n] for n in given if last[n] - first[n] <= LONG]
+        end = max([end, *near])
+        may = may and len(near) == len(given) and not _stays(s)
+        block.append(s)
+        if k >= end:
+            yield may, block
+            block, end, may = [], k + 1, True
+
+
+def _stays(s) -> bool:
+    """Whether a statement is not for a function: it may end the program, or runs on threads already."""
+    every = list(statements_of(s))
+    if any(isinstance(x, (ir.Check, ir.While)) for x in every):
+        return True
+    return isinstance(s, ir.For) and s.private is not None
 
 
 def _size(s) -> int:
@@ -99,10 +133,6 @@ def _size(s) -> int:
 def _given(s) -> set[str]:
     """The names that a statement gives a value, inside too."""
     return {x.name for x in statements_of(s) if isinstance(x, (ir.Let, ir.Set, ir.Accum))}
-
-
-def _touched(s) -> set[str]:
-    return _given(s) | _used(s)
 
 
 def statements_of(s):

@@ -36,7 +36,7 @@ def provided(program: ir.Program):
 def parallel_loop(emitter, s: ir.For) -> None:
     """``for axis in range(extent)`` by all threads of the pool."""
     b = emitter.b
-    body = Outlined(emitter, s, ranged=True)
+    body = Outlined(emitter, [s], ranged=True)
     task = [a.type for a in body.arguments] + [I64]
     part = _part(emitter, body.function, task, s.axis.extent)
     with b.goto_entry_block():
