@@ -49,7 +49,7 @@ for _name, _public in _PUBLIC.items():
 
 __version__ = "0.1.0"
 
-_LAZY = {"func", "implicit", "nn", "optim"}
+_LAZY = {"func", "implicit", "io", "nn", "optim"}
 
 # Names of flatgrad.func that are also flatgrad's own; found there when first asked for.
 _FUNCTIONS = {
@@ -58,10 +58,15 @@ _FUNCTIONS = {
     *("value_and_grad", "vjp", "vmap", "compile", "jit", "odeint"),
 }
 
+# Names of flatgrad.io that are flatgrad's own, in PyTorch's order of arguments.
+_FILES = {"load", "save"}
+
 
 def __getattr__(name: str):
     if name in _LAZY:
         return _importlib.import_module(f"{__name__}.{name}")
+    if name in _FILES:
+        return getattr(_importlib.import_module(f"{__name__}.io.face"), name)
     if name in _FUNCTIONS:
         found = getattr(_importlib.import_module(f"{__name__}.func"), name)
         globals()[name] = found
@@ -70,4 +75,4 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return sorted({*globals(), *_LAZY, *_FUNCTIONS})
+    return sorted({*globals(), *_LAZY, *_FILES, *_FUNCTIONS})

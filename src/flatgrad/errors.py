@@ -8,6 +8,8 @@ from __future__ import annotations
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
+    "CheckpointWarning",
     "CompileError",
     "DTypeError",
     "FlatgradError",
@@ -15,6 +17,7 @@ __all__ = [
     "IndexingError",
     "LinAlgError",
     "LoopError",
+    "MissingCheckpointError",
     "ShapeError",
     "TraceError",
     "UnsupportedError",
@@ -55,6 +58,18 @@ class LoopError(FlatgradError, RuntimeError):
 
 class BudgetError(FlatgradError, MemoryError):
     """A program needs more memory than it was given, even if it recomputes what it can."""
+
+
+class CheckpointError(FlatgradError, OSError):
+    """A checkpoint can't be written, or none is whole."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint of that name, nor an older one."""
+
+
+class CheckpointWarning(RuntimeWarning):
+    """The newest checkpoint is damaged or gone, and an older one was loaded."""
 
 
 class TraceError(FlatgradError, RuntimeError, TypeError):
