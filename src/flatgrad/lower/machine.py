@@ -13,12 +13,14 @@ class Machine:
     they lie: with 512-bit registers, when a matrix has outgrown the second-level cache
     (measured: benchmarks/kernels.py); elsewhere we leave large ones to BLAS sooner.
     parallel : whether large loops run on Numba's threads.
+    align : bytes; where scratch memory starts, and each buffer in it.
     """
 
     vector: int = 16
     registers: int = 16
     blas_work: int = 2**22
     parallel: bool = False
+    align: int = 64
 
     def lanes(self, dtype) -> int:
         return max(self.vector // dtype.itemsize, 1)
