@@ -49,7 +49,7 @@ for _name, _public in _PUBLIC.items():
 
 __version__ = "0.1.0"
 
-_LAZY = {"func", "implicit", "io", "nn", "optim"}
+_LAZY = {"export", "func", "implicit", "io", "nn", "optim"}
 
 # Names of flatgrad.func that are also flatgrad's own; found there when first asked for.
 _FUNCTIONS = {

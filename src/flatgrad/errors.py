@@ -19,6 +19,7 @@ __all__ = [
     "LoopError",
     "MissingCheckpointError",
     "ShapeError",
+    "ToolError",
     "TraceError",
     "UnsupportedError",
 ]
@@ -74,6 +75,10 @@ class CheckpointWarning(RuntimeWarning):
 
 class TraceError(FlatgradError, RuntimeError, TypeError):
     """While a function is traced, its Python code asked for a value that does not exist yet."""
+
+
+class ToolError(FlatgradError, RuntimeError):
+    """A program from outside (a C compiler) is missing, or failed."""
 
 
 class UnsupportedError(FlatgradError, TypeError):
