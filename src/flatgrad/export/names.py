@@ -19,8 +19,8 @@ while asm typeof fortran far near huge interface linux unix vax sun i386 arm mip
 offsetof setjmp va_start va_arg va_end va_copy true false bool complex imaginary I
 alignas alignof atomic constexpr nullptr static_assert thread_local noreturn"""
 
-_CPP = """and and_eq bitand bitor catch char16_t char32_t char8_t class compl concept const_cast co_await co_return
-co_yield decltype delete dynamic_cast explicit export friend module mutable namespace new noexcept not not_eq
+_CPP = """and and_eq bitand bitor catch char16_t char32_t char8_t class compl concept const_cast co_await
+co_return co_yield decltype delete dynamic_cast explicit export friend module mutable namespace new noexcept not not_eq
 operator or or_eq private protected public reinterpret_cast requires std template this throw try typeid
 typename using virtual wchar_t xor xor_eq"""
 
@@ -30,8 +30,8 @@ log log10 log1p log2 logb modf scalbn scalbln cbrt fabs hypot pow sqrt erf erfc 
 nearbyint rint lrint llrint round lround llround trunc fmod remainder remquo copysign nan nextafter nexttoward
 fdim fmax fmin fma exp10 pow10 gamma j0 j1 jn y0 y1 yn drem significand scalb sincos"""
 
-_LIBRARY = """abort abs atexit atof atoi atol atoll bsearch calloc clearerr clock ctime difftime div environ exit
-fclose feof ferror fflush fgetc fgetpos fgets fopen fork fprintf fputc fputs fread free freopen fscanf fseek
+_LIBRARY = """abort abs atexit atof atoi atol atoll bsearch calloc clearerr clock ctime difftime div environ
+exit fclose feof ferror fflush fgetc fgetpos fgets fopen fork fprintf fputc fputs fread free freopen fscanf fseek
 fsetpos ftell fwrite getc getchar getenv gets gmtime isalnum isalpha isascii isblank iscntrl isdigit isgraph
 isinf islower isnan isfinite isnormal isprint ispunct isspace isupper isxdigit signbit fpclassify index kill
 labs ldiv llabs lldiv link localeconv localtime longjmp malloc mblen mbtowc memccpy memchr memcmp memcpy

@@ -76,8 +76,8 @@ README = """\
 |---|---|---|---|---|
 {rows}
 
-Arrays are contiguous and row-major and do not overlap. `out[k] == NULL` skips result k. A result that updates an argument is written
-over it, unless `out[k]` points elsewhere. Bools are `uint8_t`.
+Arrays are contiguous and row-major and do not overlap. `out[k] == NULL` skips result k. A result that updates
+an argument is written over it, unless `out[k]` points elsewhere. Bools are `uint8_t`.
 
 {errors}## Build and test
 

@@ -49,6 +49,7 @@ def tolerances(results: list, moved: list) -> list[float]:
 
 HEAD = """\
 /* Self-test of {name}: replays {count} stored call(s). Exit status 0 if all is well.
+ * Made by fg.export; do not edit.
  * {how}
  * It also checks that results may be skipped, and that nothing is written outside of results and work.
  * Define FLATGRAD_QUIET where there is no <stdio.h>.
@@ -79,7 +80,7 @@ static void fg_copy(void *to, const void *from, size_t bytes) {
 
 CLOSE = {
     "float64": """\
-/* Whether got is what was stored: within the tolerance where both are finite, else the same kind of number. */
+/* 0 if got is what was stored: within the tolerance where both are finite, else the same kind of number. */
 static int fg_close64(const double *got, const uint64_t *stored, size_t n, double tolerance) {
     union { double x; uint64_t u; } a, b;
     size_t i;
@@ -101,7 +102,7 @@ static int fg_close64(const double *got, const uint64_t *stored, size_t n, doubl
 
 """,
     "float32": """\
-/* Whether got is what was stored: within the tolerance where both are finite, else the same kind of number. */
+/* 0 if got is what was stored: within the tolerance where both are finite, else the same kind of number. */
 static int fg_close32(const float *got, const uint32_t *stored, size_t n, float tolerance) {
     union { float x; uint32_t u; } a, b;
     size_t i;
@@ -140,8 +141,8 @@ def selftest(layout: Layout, vectors: list[Vector]) -> str:
     how = (
         "Results must be equal to the last bit (all NaNs are one)."
         if layout.reproducible
-        else f"Elements may be off by {ULPS} ulps of their array's largest, plus {CONDITION} times what an ulp "
-        "of the\n * inputs changes."
+        else f"Elements may be off by {ULPS} ulps of their array's largest, plus {CONDITION} times what\n"
+        " * an ulp of the inputs changes."
     )
     parts = [HEAD.format(name=layout.name, count=len(vectors), how=how, guard=GUARD)]
     if any(a.size for a in layout.arguments):
@@ -225,7 +226,8 @@ def _memory(layout: Layout) -> str:
             f"    if (!fg_painted({name}_guarded, {more}) || !fg_painted({end}, {more})) return {at};"
         )
     lines += [
-        f"    if (!fg_painted(fg_work - FG_GUARD, FG_GUARD) || !fg_painted(fg_work + {layout.work}, FG_GUARD)) return 1000;",
+        "    if (!fg_painted(fg_work - FG_GUARD, FG_GUARD)) return 1000;",
+        f"    if (!fg_painted(fg_work + {layout.work}, FG_GUARD)) return 1001;",
         "    return 0;",
         "}",
         "",
@@ -237,7 +239,7 @@ def _vector(layout: Layout, k: int, vector: Vector) -> str:
     """``fg_call_k(which)`` makes a call; ``fg_vector_k`` the checks of one stored vector."""
     t = layout.ctype
     lines = [
-        f"/* Call it; result k is skipped if bit k % 2 of fg_skip is set. */",
+        "/* Call it; result k is skipped if bit k % 2 of fg_skip is set. */",
         f"static int fg_call_{k}(unsigned fg_skip) {{",
         f"    const {t} *in[{max(len(layout.arguments), 1)}];",
         f"    {t} *out[{max(len(layout.results), 1)}];",
@@ -259,44 +261,48 @@ def _vector(layout: Layout, k: int, vector: Vector) -> str:
 
 
 def _checks(layout: Layout, k: int, vector: Vector) -> list[str]:
+    lines = [f"static int fg_vector_{k}(void) {{", f"    if (fg_bad_call_{k}(0)) return 1;"]
+    if vector.results is None:
+        return [*_bad_call(k, vector), *lines, "    return 0;", "}", ""]
+    if any(slot.size for slot in layout.results):
+        lines.insert(1, "    int at;")
+    for j, slot in enumerate(layout.results):
+        lines += _compare(f"fg_out{j}", slot, k, j, vector)
+    # Each result alone must be what it is together with the others; updates go in place then.
+    for skip in (1, 2, 3):
+        lines.append(f"    if (fg_bad_call_{k}({skip})) return 1;")
+        for j, slot in enumerate(layout.results):
+            if not skip & 1 << j % 2:
+                lines += _compare(f"fg_out{j}", slot, k, j, vector)
+            elif slot.updates is not None:
+                lines += _compare(f"fg_in{slot.updates}", slot, k, j, vector)
+    return [*_bad_call(k, vector), *lines, "    return 0;", "}", ""]
+
+
+def _bad_call(k: int, vector: Vector) -> list[str]:
+    """A function that makes a call, and whether its status or its writing is wrong."""
     wrong = "status < 1" if vector.status < 0 else f"status != {vector.status}"
     want = "an error" if vector.status < 0 else str(vector.status)
-    lines = [
-        f"static int fg_vector_{k}(void) {{",
-        "    int status, at;",
-        f"    status = fg_call_{k}(0);",
-        f'    if ({wrong}) {{ FG_SAY("vector %ld: status %ld, not {want}\\n", {k}, status); return 1; }}',
-        f'    if ((at = fg_overrun()) != 0) {{ FG_SAY("vector %ld: wrote outside of array %ld\\n", {k}, at); return 1; }}',
+    return [
+        f"static int fg_bad_call_{k}(unsigned skip) {{",
+        f"    const int status = fg_call_{k}(skip), at = fg_overrun();",
+        f"    if ({wrong}) {{",
+        f'        FG_SAY("vector %ld: status %ld, not {want}\\n", {k}, status);',
+        "        return 1;",
+        "    }",
+        "    if (at != 0) {",
+        f'        FG_SAY("vector %ld: wrote outside of array %ld\\n", {k}, at);',
+        "        return 1;",
+        "    }",
+        "    return 0;",
+        "}",
+        "",
     ]
-    if vector.results is None:
-        return [*lines, "    return 0;", "}", ""]
-    for j, slot in enumerate(layout.results):
-        if slot.size:
-            lines += _compare(f"fg_out{j}", slot, k, j, vector)
-    # Each result alone must be what it is together with the others; updates go in place then.
-    lines += [
-        "    {",
-        "        unsigned skip;",
-        "        for (skip = 1; skip < 4; skip++) {",
-        f"        status = fg_call_{k}(skip);",
-        f'        if ({wrong}) {{ FG_SAY("vector %ld: status %ld with skipped results\\n", {k}, status); return 1; }}',
-        f'        if ((at = fg_overrun()) != 0) {{ FG_SAY("vector %ld: skipping, wrote outside of array %ld\\n", {k}, at); return 1; }}',
-    ]
-    for j, slot in enumerate(layout.results):
-        if not slot.size:
-            continue
-        bit = 1 << j % 2
-        given = _compare(f"fg_out{j}", slot, k, j, vector, "            ")
-        lines += [f"        if (!(skip & {bit}u)) {{", *given, "        }"]
-        if slot.updates is not None:
-            place = _compare(f"fg_in{slot.updates}", slot, k, j, vector, "            ")
-            lines += ["        else {", *place, "        }"]
-    return [*lines, "        }", "    }", "    return 0;", "}", ""]
 
 
-def _compare(
-    got: str, slot: Slot, k: int, j: int, vector: Vector, indent: str = "    "
-) -> list[str]:
+def _compare(got: str, slot: Slot, k: int, j: int, vector: Vector) -> list[str]:
+    if not slot.size:
+        return []
     stored = f"fg_v{k}_out{j}"
     tolerance = vector.tolerance[j]
     if slot.dtype.name == "float64":
@@ -306,11 +312,11 @@ def _compare(
     else:
         test = f"fg_equal({got}, {stored}, {slot.size}, {slot.dtype.itemsize})"
     return [
-        f"{indent}/* {c_comment(slot.name)} */",
-        f"{indent}if ((at = {test}) != 0) {{",
-        f'{indent}    FG_SAY("result %ld, element %ld: not what was stored\\n", {j}, at - 1);',
-        f"{indent}    return 1;",
-        f"{indent}}}",
+        f"    /* {c_comment(slot.name)} */",
+        f"    if ((at = {test}) != 0) {{",
+        f'        FG_SAY("result %ld, element %ld: not what was stored\\n", {j}, at - 1);',
+        f"        return 1;",
+        f"    }}",
     ]
 
 
