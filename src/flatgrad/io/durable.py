@@ -53,11 +53,18 @@ def replace(path: str, contents: bytes, keep: int, whole: Callable[[str], bool])
 
 
 def versions(path: str) -> list[str]:
-    """`path` and its older versions, the newest first, whether `path` itself exists or not."""
-    found = [path]
-    while os.path.lexists(f"{path}.{len(found)}"):
-        found.append(f"{path}.{len(found)}")
-    return found
+    """`path`, whether it exists or not, and the older ones that do, the newest first.
+
+    A writer that died while it moved them on may have left a gap in the numbers.
+    """
+    directory, name = os.path.split(path)
+    numbers: list[int] = []
+    with suppress(OSError):
+        for found in os.listdir(directory or "."):
+            start, _, number = found.rpartition(".")
+            if start == name and number.isascii() and number.isdigit() and number[0] != "0":
+                numbers.append(int(number))
+    return [path, *(f"{path}.{k}" for k in sorted(numbers))]
 
 
 def read(path: str) -> bytes:
@@ -143,17 +150,25 @@ def _rotate(path: str, keep: int, whole: Callable[[str], bool]) -> None:
         if os.path.samefile(path, f"{path}.1"):
             return  # a writer died behind this step
     free = next((k for k in range(1, keep) if not os.path.lexists(f"{path}.{k}")), keep)
-    with suppress(FileNotFoundError):  # another process rotates as well
+    # What is not found, another process that saves has moved or tidied away just now.
+    with suppress(FileNotFoundError):
         for k in range(free, 1, -1):
             os.replace(f"{path}.{k - 1}", f"{path}.{k}")
+    with suppress(FileNotFoundError):
+        _keep(path, f"{path}.1")
+
+
+def _keep(path: str, older: str) -> None:
     link = _beside(path)
     try:
         os.link(path, link)
-    except OSError:  # no hard links (FAT): for a moment only path.1 exists, which load() knows
-        os.replace(path, f"{path}.1")
+    except FileNotFoundError:
+        raise
+    except OSError:  # no hard links (FAT): for a moment only `older` exists, which load() knows
+        os.replace(path, older)
         return
     try:
-        os.replace(link, f"{path}.1")
+        os.replace(link, older)
     finally:
         # Renaming does nothing where both names are one file already.
         with suppress(FileNotFoundError):
