@@ -248,6 +248,31 @@ def test_a_read_only_directory_still_compiles(directory, monkeypatch):
     assert module.cache.entries() == []
 
 
+@posix
+def test_object_code_is_read_from_a_read_only_directory(directory, monkeypatch):
+    file = module.object_file("text", "native")
+    module.write_object(file, b"code")
+    access = os.access
+
+    def sealed(path, mode, **kwargs):
+        return not mode & os.W_OK and access(path, mode, **kwargs)
+
+    monkeypatch.setattr(module.os, "access", sealed)
+    monkeypatch.setattr(
+        module, "_write", lambda *args: (_ for _ in ()).throw(OSError(30, "Read-only"))
+    )
+    assert module.object_file("text", "native") == file
+    assert module.read_object(file) == b"code"
+    other = module.object_file("another text", "native")
+    assert module.read_object(other) is None
+    with pytest.warns(RuntimeWarning, match="Read-only"):
+        module.write_object(other, b"code")
+    module.cache._warned.clear()
+    directory.chmod(0o777)
+    with pytest.warns(RuntimeWarning, match="written by others"):
+        assert module.object_file("text", "native") is None
+
+
 def test_a_path_below_a_file_still_compiles(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FLATGRAD_CACHE_DIR", str(tmp_path / "file" / "cache"))

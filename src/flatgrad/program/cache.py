@@ -169,11 +169,16 @@ class Cache:
             _delete(entry.files)
             excess -= entry.bytes
 
-    def _directory(self) -> Path | None:
-        """The directory, made if need be; None, with a warning once, if it can't be trusted."""
+    def _directory(self, reading: bool = False) -> Path | None:
+        """The directory, made if need be; None, with a warning once, if it can't be trusted.
+
+        Who is only `reading` gets a filled one on a read-only file system too.
+        """
         if not self.enabled:
             return None
         path = self.path
+        if reading and _is_sealed(path):
+            return path
         try:
             for directory in (path, *_numba_directories(path)):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -382,7 +387,7 @@ def object_file(source: str, stem: str) -> Path | None:
     """The file of a program's object code; None if there is no cache."""
     name = f"{stem}_{_hash(f'{_machine()}{chr(10)}{source}'.encode())[:40]}"
     with _lock:
-        directory = cache._directory()
+        directory = cache._directory(reading=True)
     return None if directory is None else directory / f"{name}.o"
 
 
@@ -542,6 +547,21 @@ def _check_private(directory: Path) -> None:
         raise PermissionError(f"{directory} can be written by others; chmod go-w it")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(f"{directory} is read-only")
+
+
+def _is_sealed(directory: Path) -> bool:
+    """Whether we can read `directory` and nobody can write it, but root or we elsewhere."""
+    try:
+        status = directory.stat()
+    except OSError:
+        return False
+    return (
+        hasattr(os, "getuid")
+        and status.st_uid in (0, os.getuid())
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        and os.access(directory, os.R_OK | os.X_OK)
+        and not os.access(directory, os.W_OK)
+    )
 
 
 def _user_cache() -> Path:
