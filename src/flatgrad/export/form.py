@@ -12,7 +12,8 @@ from ..func.compile import CompiledFunction, _donated, _example_kind, argument_n
 from ..func.jit import JitFunction
 from ..func.tracing import Kind, Traced, kind_of
 from ..func.tree import Spec, flatten, paths, unflatten
-from ..graph.node import CONST, Graph
+from ..graph import dtypes
+from ..graph.node import CONST, Graph, leaf
 from ..program import interpret
 from ..program.entry import foreign, given_up, prepared
 from ..tensor import Tensor, late, node_of
@@ -39,6 +40,8 @@ class Form:
         Positions among the leaves.
     examples : list of ndarray
         The arguments' values.
+    recorded : (Graph, list of Node)
+        The function as it was traced, from which derivatives can be taken, and what it captured.
     """
 
     label: str
@@ -50,6 +53,7 @@ class Form:
     result: Spec
     donated: tuple[int, ...]
     examples: list[np.ndarray]
+    recorded: tuple[Graph, list]
 
     @property
     def paths(self) -> list[str]:
@@ -165,7 +169,7 @@ def _whole(traced: Traced, label, names, kinds, spec, donated, leaves) -> Form:
     constants = [np.ascontiguousarray(n.value) for n in held] + constants
     values = [_value(x, k) for x, k in zip(leaves, kinds, strict=True)]
     form = (graph, constants, names, kinds, spec, traced.spec, donated)
-    return Form(label, *form, values)
+    return Form(label, *form, values, (traced.graph, held))
 
 
 def _of_compiled(f: CompiledFunction, example: tuple, keywords: dict, donate) -> Form:
@@ -187,7 +191,8 @@ def _of_compiled(f: CompiledFunction, example: tuple, keywords: dict, donate) ->
         made = np.random.default_rng(0)
         values = [_sample(made, k) for k in f._kinds]
     form = (bound.graph, bound.constants, bound.names, f._kinds, f._spec, f._result, bound.donated)
-    return Form(bound.label, *form, values)
+    held = [leaf(a, dtypes.as_dtype(a.dtype)) for a in bound.constants]
+    return Form(bound.label, *form, values, (bound.graph, held))
 
 
 def _value(x, kind: Kind) -> np.ndarray:

@@ -9,38 +9,41 @@ import sys
 
 from ..errors import ArgumentError
 
-__all__ = ["c_comment", "c_string", "identifier", "is_free", "line", "macro"]
+__all__ = ["c_comment", "c_string", "given_name", "identifier", "is_free", "line", "macro"]
 
 LONGEST = 31  # what C99 promises to tell apart in external names
 
 _C = """auto break case char const continue default do double else enum extern float for goto if inline int
-long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile
-while asm typeof fortran far near huge interface linux unix vax sun i386 arm mips main NULL EOF errno assert
-offsetof setjmp va_start va_arg va_end va_copy true false bool complex imaginary I
+long register restrict return short signed sizeof static struct switch typedef union unsigned void
+volatile while asm typeof fortran far near huge interface linux unix vax sun i386 arm mips main NULL
+EOF errno assert offsetof setjmp va_start va_arg va_end va_copy true false bool complex imaginary I
 alignas alignof atomic constexpr nullptr static_assert thread_local noreturn"""
 
 _CPP = """and and_eq bitand bitor catch char16_t char32_t char8_t class compl concept const_cast co_await
-co_return co_yield decltype delete dynamic_cast explicit export friend module mutable namespace new noexcept not not_eq
-operator or or_eq private protected public reinterpret_cast requires std template this throw try typeid
-typename using virtual wchar_t xor xor_eq"""
+co_return co_yield decltype delete dynamic_cast explicit export friend module mutable namespace new
+noexcept not not_eq operator or or_eq private protected public reinterpret_cast requires std
+template this throw try typeid typename using virtual wchar_t xor xor_eq"""
 
 # C's library: functions that compilers know, or that the program's files may be linked with.
 _MATH = """acos asin atan atan2 cos sin tan acosh asinh atanh cosh sinh tanh exp exp2 expm1 frexp ilogb ldexp
-log log10 log1p log2 logb modf scalbn scalbln cbrt fabs hypot pow sqrt erf erfc lgamma tgamma ceil floor
-nearbyint rint lrint llrint round lround llround trunc fmod remainder remquo copysign nan nextafter nexttoward
-fdim fmax fmin fma exp10 pow10 gamma j0 j1 jn y0 y1 yn drem significand scalb sincos"""
+log log10 log1p log2 logb modf scalbn scalbln cbrt fabs hypot pow sqrt erf erfc lgamma tgamma ceil
+floor nearbyint rint lrint llrint round lround llround trunc fmod remainder remquo copysign nan
+nextafter nexttoward fdim fmax fmin fma exp10 pow10 gamma j0 j1 jn y0 y1 yn drem significand scalb
+sincos"""
 
-_LIBRARY = """abort abs atexit atof atoi atol atoll bsearch calloc clearerr clock ctime difftime div environ
-exit fclose feof ferror fflush fgetc fgetpos fgets fopen fork fprintf fputc fputs fread free freopen fscanf fseek
-fsetpos ftell fwrite getc getchar getenv gets gmtime isalnum isalpha isascii isblank iscntrl isdigit isgraph
-isinf islower isnan isfinite isnormal isprint ispunct isspace isupper isxdigit signbit fpclassify index kill
-labs ldiv llabs lldiv link localeconv localtime longjmp malloc mblen mbtowc memccpy memchr memcmp memcpy
-memmove memset mktime perror pipe printf putc putchar puts qsort raise rand read realloc remove rename rewind
-rindex scanf select send setbuf setlocale setvbuf signal sleep socket sprintf snprintf srand sscanf stat
-stderr stdin stdout stpcpy strcasecmp strcat strchr strcmp strcoll strcpy strcspn strdup strerror strftime
-strlen strncat strncmp strncpy strpbrk strrchr strspn strstr strtod strtof strtok strtol strtoul strxfrm
-system time times tmpfile tmpnam tolower toupper ungetc unlink vfprintf vprintf vsprintf vsnprintf wait write
-alloca bcmp bcopy bzero ffs daylight timezone tzname signgam open close dup access environ abort exit"""
+_LIBRARY = """abort abs atexit atof atoi atol atoll bsearch calloc clearerr clock ctime difftime div environ exit
+fclose feof ferror fflush fgetc fgetpos fgets fopen fork fprintf fputc fputs fread free freopen
+fscanf fseek fsetpos ftell fwrite getc getchar getenv gets gmtime isalnum isalpha isascii isblank
+iscntrl isdigit isgraph isinf islower isnan isfinite isnormal isprint ispunct isspace isupper
+isxdigit signbit fpclassify index kill labs ldiv llabs lldiv link localeconv localtime longjmp
+malloc mblen mbtowc memccpy memchr memcmp memcpy memmove memset mktime perror pipe printf putc
+putchar puts qsort raise rand read realloc remove rename rewind rindex scanf select send setbuf
+setlocale setvbuf signal sleep socket sprintf snprintf srand sscanf stat stderr stdin stdout stpcpy
+strcasecmp strcat strchr strcmp strcoll strcpy strcspn strdup strerror strftime strlen strncat
+strncmp strncpy strpbrk strrchr strspn strstr strtod strtof strtok strtol strtoul strxfrm system
+time times tmpfile tmpnam tolower toupper ungetc unlink vfprintf vprintf vsprintf vsnprintf wait
+write alloca bcmp bcopy bzero ffs daylight timezone tzname signgam open close dup access environ
+abort exit"""
 
 RESERVED = frozenset(
     [
@@ -101,12 +104,12 @@ def macro(name: str, taken: set[str]) -> str:
 
 
 def given_name(name: str) -> str:
-    """`name` as the user asked for it, which must be an identifier that is free.
+    """The identifier for `name`, which the user asked for.
 
     Raises
     ------
     ArgumentError
-        If it is none; the message has one that is.
+        If it is no text.
     """
     if not isinstance(name, str):
         raise ArgumentError(f"export: name must be a str, got {type(name).__name__}")

@@ -315,8 +315,8 @@ def _compare(got: str, slot: Slot, k: int, j: int, vector: Vector) -> list[str]:
         f"    /* {c_comment(slot.name)} */",
         f"    if ((at = {test}) != 0) {{",
         f'        FG_SAY("result %ld, element %ld: not what was stored\\n", {j}, at - 1);',
-        f"        return 1;",
-        f"    }}",
+        "        return 1;",
+        "    }",
     ]
 
 
