@@ -17,6 +17,7 @@ from ..lower import ir
 from ..lower.recompute import lower_within
 from . import names, project
 from .build import compile_library
+from .casadi import parts_of, wrapper
 from .files import merged, write_all
 from .form import Form, form_of
 from .header import header, information
@@ -133,18 +134,25 @@ def export(
         f"{name}_test.c": selftest(layout, vectors),
         f"{name}.py": loader(layout, form),
     }
-    libraries = [
-        *(["m"] if printed.libm else []),
-        *([blas] if blas and _calls_blas(program) else []),
-    ]
-    made = Export(name, folder, goal, layout, printed, program, libraries)
-    sources = [f"{name}.c"]
+    programs = {name: (program, printed)}
+    if casadi:
+        parts = parts_of(form, name, _casadi_symbol(name, casadi))
+        for p in parts:
+            programs[p.core] = _printed(p.form, p.core, goal, reproducible, blas, None, None)
+            texts[f"{p.core}.c"] = _mark(p.core) + programs[p.core][1].text
+        texts[f"{name}_casadi.c"] = wrapper(name, parts, {k: v[1] for k, v in programs.items()})
+    sources = [n for n in texts if n.endswith(".c") and n != f"{name}_test.c"]
+    libm = sorted({f for _, p in programs.values() for f in p.libm})
+    libraries = ["m"] if libm else []
+    if any(_calls_blas(p) for p, _ in programs.values()):
+        libraries.append(blas)
+    made = Export(name, folder, goal, layout, printed, program, sources, libraries)
     part = project.cmake(layout, sources, libraries)
     texts["CMakeLists.txt"] = merged(
         folder / "CMakeLists.txt", project.CMAKE_HEAD, name, part, ("#", "")
     )
     how = "to the last bit" if reproducible else "within a few ulps"
-    part = project.readme(layout, goal, printed.libm, [], how)
+    part = project.readme(layout, goal, libm, _more(name, casadi), how, sources)
     texts["README.md"] = merged(
         folder / "README.md", project.README_HEAD, name, part, ("<!--", " -->")
     )
@@ -161,6 +169,25 @@ def _printed(form: Form, name: str, target: Target, reproducible, blas, max_ram,
     program = lower_within(form.graph, None, **how)
     printed = source(program, name, form.stored, contract=not reproducible, machine=machine)
     return program, printed
+
+
+def _casadi_symbol(name: str, casadi: bool | str) -> str:
+    return names.given_name(casadi if isinstance(casadi, str) else f"{name}_casadi")
+
+
+def _more(name: str, casadi: bool | str) -> list[tuple[str, str]]:
+    """Further files, and what they are."""
+    if not casadi:
+        return []
+    symbol = _casadi_symbol(name, casadi)
+    return [
+        (f"{name}_casadi.c", f'`casadi.external("{symbol}", library)`, with derivatives'),
+        (f"{name}_casadi_*.c", "the functions behind it"),
+    ]
+
+
+def _mark(name: str) -> str:
+    return f"/* {name}: compiled by flatgrad to C99. Made by fg.export; do not edit. */\n"
 
 
 def _calls_blas(program: ir.Program) -> bool:
@@ -237,6 +264,8 @@ class Export:
     path : Path
         The folder.
     files : dict of str to Path
+    sources : list of str
+        The files that make the library.
     library : Path or None
         The compiled library, once it is built.
     memory : dict
@@ -249,6 +278,7 @@ class Export:
     layout: Layout
     printed: Printed
     program: ir.Program
+    sources: list[str]
     libraries: list[str]
     files: dict[str, Path] = field(default_factory=dict)
     library: Path | None = None
@@ -283,7 +313,7 @@ class Export:
             If there is no compiler, or it fails.
         """
         self.library = compile_library(
-            [self.files[f"{self.name}.c"]],
+            [self.files[s] for s in self.sources],
             self.name,
             self.target,
             cc=cc,

@@ -31,8 +31,8 @@ floor nearbyint rint lrint llrint round lround llround trunc fmod remainder remq
 nextafter nexttoward fdim fmax fmin fma exp10 pow10 gamma j0 j1 jn y0 y1 yn drem significand scalb
 sincos"""
 
-_LIBRARY = """abort abs atexit atof atoi atol atoll bsearch calloc clearerr clock ctime difftime div environ exit
-fclose feof ferror fflush fgetc fgetpos fgets fopen fork fprintf fputc fputs fread free freopen
+_LIBRARY = """abort abs atexit atof atoi atol atoll bsearch calloc clearerr clock ctime difftime div environ
+exit fclose feof ferror fflush fgetc fgetpos fgets fopen fork fprintf fputc fputs fread free freopen
 fscanf fseek fsetpos ftell fwrite getc getchar getenv gets gmtime isalnum isalpha isascii isblank
 iscntrl isdigit isgraph isinf islower isnan isfinite isnormal isprint ispunct isspace isupper
 isxdigit signbit fpclassify index kill labs ldiv llabs lldiv link localeconv localtime longjmp

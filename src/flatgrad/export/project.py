@@ -102,7 +102,14 @@ int step(void) {{
 """
 
 
-def readme(layout: Layout, target: Target, libm: list[str], files: list[str], how: str) -> str:
+def readme(
+    layout: Layout,
+    target: Target,
+    libm: list[str],
+    files: list[tuple],
+    how: str,
+    sources: list[str],
+) -> str:
     """The part of ``README.md`` about this function."""
     rows = [_row("in", k, s, _state(layout, k)) for k, s in enumerate(layout.arguments)]
     for k, s in enumerate(layout.results):
@@ -125,7 +132,7 @@ def readme(layout: Layout, target: Target, libm: list[str], files: list[str], ho
         prototype=layout.prototype,
         rows="\n".join(rows),
         errors=_errors(layout),
-        build=_build(layout, target, bool(libm)),
+        build=_build(layout, target, bool(libm), sources),
         use=_use(layout),
     )
 
@@ -149,12 +156,15 @@ def _errors(layout: Layout) -> str:
     return "\n".join(["| status | | |", "|---|---|---|", "| 0 | no error | |", *rows, "", ""])
 
 
-def _build(layout: Layout, target: Target, libm: bool) -> str:
-    n, m = layout.name, " -lm" if libm else ""
+def _build(layout: Layout, target: Target, libm: bool, sources: list[str]) -> str:
+    n, m, files = layout.name, " -lm" if libm else "", " ".join(sources)
     cc = " ".join([target.gcc, "-std=c99", "-O2" if target.freestanding else "-O3", *target.flags])
     if target.freestanding:
-        return f"{cc} -ffreestanding -c {n}.c"
-    return f"{cc} -fPIC -shared {n}.c -o lib{n}.so{m}\n{cc} {n}.c {n}_test.c -o {n}_test{m} && ./{n}_test"
+        return f"{cc} -ffreestanding -c {files}"
+    return (
+        f"{cc} -fPIC -shared {files} -o lib{n}.so{m}\n"
+        f"{cc} {n}.c {n}_test.c -o {n}_test{m} && ./{n}_test"
+    )
 
 
 def _use(layout: Layout) -> str:
