@@ -31,6 +31,7 @@ def arguments(args=None):
         "--every", type=float, default=600, help="seconds between checkpoints (600)"
     )
     parser.add_argument("--steps", type=int, default=0, help="steps in all; 0 goes on for ever")
+    parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--report", type=int, default=1000, help="steps between two lines (1000)")
     return parser.parse_args(args)
 
@@ -85,6 +86,7 @@ def train(options, stopped):
 
 def main(args=None):
     options = arguments(args)
+    fg.set_compile(options.compile)
     signals = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _: signals.append(caught))

@@ -80,6 +80,37 @@ def test_it_saves_when_it_is_told_to_stop(tmp_path):
     assert fg.load(tmp_path / "drift.safetensors")["values"] == {"step": step}
 
 
+PROGRAM = """
+import warnings; warnings.simplefilter("error")
+import flatgrad as fg
+fg.set_compile("always")
+x = fg.tensor([1.0, 2.0], requires_grad=True)
+y = (x**2 + 3 * x).sum()
+y.backward()
+print(x.grad.tolist(), fg.explain(y).from_disk)
+"""
+
+
+def test_a_filled_cache_on_a_read_only_file_system(tmp_path):
+    """What docs/deploy.md promises, with a real one; the rules are tests/program/test_cache.py's."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(tmp_path)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(
+            f"SKIPPED LOUDLY: no file system can be mounted here, so none was read-only ({error})"
+        )
+    try:
+        environment = {**os.environ, "FLATGRAD_CACHE_DIR": str(tmp_path)}
+        run = [sys.executable, "-c", PROGRAM]
+        first = subprocess.check_output(run, env=environment, text=True)
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        second = subprocess.check_output(run, env=environment, text=True)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert (first, second) == ("[5.0, 7.0] False\n", "[5.0, 7.0] True\n")
+
+
 # -- the unit -------------------------------------------------------------------------------------
 
 
