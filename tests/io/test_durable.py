@@ -306,9 +306,8 @@ def test_a_read_only_file_system(full_disk):
 
 def test_temporaries_of_the_dead_are_deleted_and_of_the_living_are_not(path):
     fcntl = pytest.importorskip("fcntl")
-    dead, living, other = (
-        path.with_name(n) for n in (f".{path.name}.00.tmp", f".{path.name}.01.tmp", ".x.tmp")
-    )
+    marks = ("0123456789ab", "cdef01234567", "notes")
+    dead, living, other = (path.with_name(f".{path.name}.{mark}.tmp") for mark in marks)
     for file in (dead, living, other):
         file.write_bytes(b"half")
     with open(living, "rb") as writer:

@@ -228,6 +228,42 @@ def test_modules_and_optimisers(path):
         )
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda opt, rates: rates.StepLR(opt, 2, 0.5),
+        lambda opt, rates: rates.MultiStepLR(opt, [1, 3, 3]),
+        lambda opt, rates: rates.ExponentialLR(opt, 0.9),
+        lambda opt, rates: rates.CosineAnnealingLR(opt, 10),
+        lambda opt, rates: rates.LinearLR(opt),
+        lambda opt, rates: rates.ConstantLR(opt),
+        lambda opt, rates: rates.LambdaLR(opt, lambda epoch: 1 / (1 + epoch)),
+        lambda opt, rates: rates.ReduceLROnPlateau(opt, patience=0),
+    ],
+)
+def test_schedulers_go_on(path, make):
+    def started():
+        opt = fg.optim.SGD([fg.ones(1, requires_grad=True)], lr=1.0, momentum=0.9)
+        return opt, make(opt, fg.optim.lr_scheduler)
+
+    def rates(opt, schedule, count):
+        found = []
+        for k in range(count):
+            schedule.step(*([float(k)] if "Plateau" in type(schedule).__name__ else []))
+            found.append(opt.param_groups[0]["lr"])
+        return found
+
+    truth = rates(*started(), 6)
+    opt, schedule = started()
+    assert rates(opt, schedule, 2) == truth[:2]
+    fg.io.save(path, {"opt": opt.state_dict(), "schedule": schedule.state_dict()})
+    opt, schedule = started()
+    opt.load_state_dict(fg.io.load(path)["opt"])
+    schedule.load_state_dict(fg.io.load(path)["schedule"])
+    assert rates(opt, schedule, 4) == truth[2:]
+    assert len(set(truth)) > 1
+
+
 # -- the format -----------------------------------------------------------------------------------
 
 

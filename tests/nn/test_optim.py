@@ -253,3 +253,21 @@ def test_scheduler_state_and_errors():
         fg.optim.lr_scheduler.ReduceLROnPlateau(opt, factor=2.0)
     with pytest.raises(RuntimeError, match="lr_lambdas"):
         fg.optim.lr_scheduler.LambdaLR(opt, [abs, abs])
+
+
+@pytest.mark.parametrize("size", [1, 4])  # 1 would broadcast
+def test_a_state_of_another_shape_is_refused_when_it_is_loaded(size):
+    def stepped(size):
+        p = fg.ones(2, size).requires_grad_()
+        opt = fg.optim.Adam([p])
+        p.sum().backward()
+        opt.step()
+        return opt
+
+    opt, other = stepped(size), stepped(3)
+    before = {name: t.tolist() for name, t in opt.state_dict()["state"][0].items()}
+    with pytest.raises(
+        fg.errors.ArgumentError, match=r"size mismatch for exp_avg of parameter 0: .*\[2, 3\]"
+    ):
+        opt.load_state_dict(other.state_dict())
+    assert {name: t.tolist() for name, t in opt.state_dict()["state"][0].items()} == before

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ except ImportError:  # Windows, which refuses to delete a file that another proc
     fcntl = None
 
 _TRIES = 100
+_RANDOM = 6  # bytes in a temporary's name
 
 
 def replace(path: str, contents: bytes, keep: int, whole: Callable[[str], bool]) -> None:
@@ -94,7 +96,7 @@ def _temporary(path: str) -> tuple[int, str]:
 
 def _beside(path: str) -> str:
     directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name}.{secrets.token_hex(6)}.tmp")
+    return os.path.join(directory, f".{name}.{secrets.token_hex(_RANDOM)}.tmp")
 
 
 def _lock(descriptor: int, wait: bool = False) -> bool:
@@ -111,9 +113,10 @@ def _lock(descriptor: int, wait: bool = False) -> bool:
 def _clean(path: str) -> None:
     """Delete the temporaries of writers that died."""
     directory, name = os.path.split(path)
+    ours = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{{2 * _RANDOM}}}\.tmp")
     with suppress(OSError):
         for found in os.listdir(directory or "."):
-            if found.startswith(f".{name}.") and found.endswith(".tmp"):
+            if ours.fullmatch(found):
                 with suppress(OSError):
                     _delete_abandoned(os.path.join(directory, found))
 

@@ -224,7 +224,7 @@ class Optimizer:
         Raises
         ------
         ArgumentError
-            If groups or their sizes do not match.
+            If groups, their sizes or the shapes of states do not match; nothing is loaded then.
         """
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
@@ -242,6 +242,9 @@ class Optimizer:
         owner = {}
         for old, new in zip(self.param_groups, saved, strict=True):
             owner.update(zip(new["params"], old["params"], strict=True))
+        for position, values in state_dict["state"].items():
+            if position in owner:
+                _check_state(position, values, owner[position])
         self.state = defaultdict(dict)
         for position, values in state_dict["state"].items():
             p = owner.get(position, position)
@@ -283,6 +286,20 @@ def _check_param(p, taken: set) -> None:
         )
     if p in taken:
         raise ArgumentError("some parameters appear in more than one parameter group, or twice")
+
+
+# States that have an element for each of the parameter's. Those of other optimisers may have any shape.
+_SHAPED = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}
+
+
+def _check_state(position, values: dict, p: Tensor) -> None:
+    for name in sorted(_SHAPED & values.keys()):
+        value = values[name]
+        if isinstance(value, Tensor) and value.shape != p.shape:
+            raise ArgumentError(
+                f"load_state_dict: size mismatch for {name} of parameter {position}: its shape in the state "
+                f"dict is {value.shape}, and the optimizer's parameter has {p.shape}; it belongs to another model"
+            )
 
 
 def _loaded(name: str, value, p: Tensor):
