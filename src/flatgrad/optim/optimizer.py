@@ -298,7 +298,7 @@ def _check_state(position, values: dict, p: Tensor) -> None:
         if isinstance(value, Tensor) and value.shape != p.shape:
             raise ArgumentError(
                 f"load_state_dict: size mismatch for {name} of parameter {position}: its shape in the state "
-                f"dict is {value.shape}, and the optimizer's parameter has {p.shape}; it belongs to another model"
+                f"dict is {value.shape}, and the parameter has {p.shape}; it belongs to another model"
             )
 
 
