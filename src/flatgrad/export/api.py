@@ -203,7 +203,7 @@ def _calls_blas(program: ir.Program) -> bool:
 
 def _source(layout: Layout, printed: Printed) -> str:
     head = (
-        f"/* {names.c_comment(layout.label)}: {names.c_comment(layout.prototype)}\n"
+        f"/* {names.line(layout.label)}: {names.line(layout.prototype)}\n"
         f" * Made by fg.export; do not edit. {layout.name}.h says how to call it. */\n"
     )
     return head + printed.text.rstrip("\n") + "\n" + information(layout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .layout import Layout, Slot
-from .names import c_comment, c_string
+from .names import c_string, line
 
 __all__ = ["header", "information"]
 
@@ -13,7 +13,7 @@ def header(layout: Layout) -> str:
     m, n = layout.macro, layout.name
     guard = f"FLATGRAD_{m}_H"
     lines = [
-        f"/* {c_comment(layout.label)}: compiled by flatgrad to C99. Made by fg.export; do not edit.",
+        f"/* {line(layout.label)}: compiled by flatgrad to C99. Made by fg.export; do not edit.",
         " *",
         " * Call it with a pointer to each argument and to each result, in the order below. All arrays are",
         " * contiguous and row-major, and no two of them overlap. A result whose pointer is NULL is skipped.",
@@ -46,7 +46,7 @@ def header(layout: Layout) -> str:
     lines += ["/* What a call returns. */", "enum {", f"    {m}_OK = 0{',' * bool(layout.errors)}"]
     for k, (word, text) in enumerate(layout.errors, 1):
         comma = "," if k < len(layout.errors) else ""
-        lines.append(f"    {m}_ERROR_{k}_{word} = {k}{comma} /* {c_comment(text)} */")
+        lines.append(f"    {m}_ERROR_{k}_{word} = {k}{comma} /* {line(text)} */")
     lines += [
         "};",
         "",
@@ -78,7 +78,7 @@ def _slot(m: str, way: str, k: int, slot: Slot, note: str) -> list[str]:
     head = f"{m}_{way}{k}"
     shape = ", ".join(map(str, slot.shape))
     lines = [
-        f"/* {way.lower()}[{k}]: {c_comment(str(slot))}{note} */",
+        f"/* {way.lower()}[{k}]: {line(str(slot))}{note} */",
         f"#define {m}_{way}_{slot.word} {k}",
         f"#define {head}_TYPE {slot.ctype}",
         f"#define {head}_SIZE {slot.size}",

@@ -9,7 +9,7 @@ import sys
 
 from ..errors import ArgumentError
 
-__all__ = ["c_comment", "c_string", "given_name", "identifier", "is_free", "line", "macro"]
+__all__ = ["c_string", "given_name", "identifier", "is_free", "line", "macro"]
 
 LONGEST = 31  # what C99 promises to tell apart in external names
 
@@ -121,13 +121,8 @@ def line(text: str, longest: int = 200) -> str:
     text = "".join(c if " " <= c <= "~" else " " if c.isspace() else "?" for c in str(text))
     for mark, other in (("`", "'"), ("|", "/"), ("<", "("), (">", ")"), ("\\", "/"), ("$", "S")):
         text = text.replace(mark, other)
-    text = text.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
+    text = re.sub(r"\?(?=\?)", "? ", text.replace("*/", "* /").replace("/*", "/ *"))
     return text if len(text) <= longest else text[: longest - 3] + "..."
-
-
-def c_comment(text: str, longest: int = 200) -> str:
-    """`text` inside ``/* */``."""
-    return line(text, longest).replace("*/", "* /").replace("??", "? ?")
 
 
 def c_string(text: str, longest: int = 400) -> str:

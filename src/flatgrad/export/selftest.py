@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .layout import Layout, Slot
-from .names import c_comment
+from .names import line
 
 __all__ = ["Vector", "selftest", "tolerances"]
 
@@ -312,7 +312,7 @@ def _compare(got: str, slot: Slot, k: int, j: int, vector: Vector) -> list[str]:
     else:
         test = f"fg_equal({got}, {stored}, {slot.size}, {slot.dtype.itemsize})"
     return [
-        f"    /* {c_comment(slot.name)} */",
+        f"    /* {line(slot.name)} */",
         f"    if ((at = {test}) != 0) {{",
         f'        FG_SAY("result %ld, element %ld: not what was stored\\n", {j}, at - 1);',
         "        return 1;",
