@@ -323,7 +323,7 @@ def test_loader_in_a_fresh_process(tmp_path):
     library(made)
     program = (
         "import sys, numpy as np\nfrom rb import rb\n"
-        "value, gradient = rb(np.array([1.0, 1.0, 1.0]))\n"
+        "value, gradient = rb(np.array([0.0, 0.0, 1.0]))\n"
         "print(value, gradient.tolist(), [m for m in ('flatgrad', 'numba', 'scipy') if m in sys.modules])"
     )
     out = subprocess.run(
@@ -333,7 +333,7 @@ def test_loader_in_a_fresh_process(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert out.stdout == "0.0 [0.0, 0.0, 0.0] []\n", out.stderr
+    assert out.stdout == "102.0 [-2.0, -2.0, 200.0] []\n", out.stderr
 
 
 def test_loader_is_old_python(tmp_path):
