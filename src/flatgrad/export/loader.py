@@ -143,13 +143,16 @@ class Function:
             )
         self._call = library[NAME]
         self._call.restype = ctypes.c_int
+        self._call.argtypes = (ctypes.c_void_p,) * 3
         self._in = (ctypes.c_void_p * max(len(INPUTS), 1))()
         self._out = (ctypes.c_void_p * max(len(OUTPUTS), 1))()
         self._room = np.zeros(WORK + ALIGN, np.uint8)
         start = self._room.ctypes.data
-        self._work = ctypes.c_void_p(start + -start % ALIGN) if WORK else None
+        work = start + -start % ALIGN if WORK else None
+        self._pointers = _address(self._in), _address(self._out), work
         self._dtypes = [np.dtype(d) for _, _, d, _ in INPUTS]
-        self._kinds = [(s, np.dtype(d), n) for _, s, d, n in OUTPUTS]
+        self._kinds = [(k, s, np.dtype(d), UPDATES.get(k)) for k, (_, s, d, _) in enumerate(OUTPUTS)]
+        self._scalars = [k for k, (_, _, _, number) in enumerate(OUTPUTS) if number]
         self._held = [None] * len(INPUTS)  # the arrays that _in points at
         self._copies = {{}}  # of arguments that are not contiguous
         self._numbers = {{}}
@@ -175,11 +178,11 @@ class Function:
             if fresh and UPDATES:
                 self._check_apart()
             results = self._results(out)
-            status = self._call(self._in, self._out, self._work)
+            status = self._call(*self._pointers)
         if status:
             raise ProgramError(status)
-        for k, (shape, _, number) in enumerate(self._kinds):
-            if number and results[k] is not None and (out is None or out[k] is None):
+        for k in self._scalars:
+            if out is None or out[k] is None:
                 results[k] = results[k].item()
         return _rebuilt(RESULT, results)
 
@@ -253,8 +256,7 @@ class Function:
                 "%s: out must be a list of %d arrays or None, got %d" % (NAME, len(OUTPUTS), len(out))
             )
         results = []
-        for k, (shape, dtype, _) in enumerate(self._kinds):
-            at = UPDATES.get(k)
+        for k, shape, dtype, at in self._kinds:
             target = None if out is None else out[k]
             if at is not None:
                 if target is not None:

@@ -148,6 +148,7 @@ def selftest(layout: Layout, vectors: list[Vector]) -> str:
     if any(a.size for a in layout.arguments):
         parts.append(COPY)
     kinds = {r.dtype.name if r.dtype.is_floating_point else "" for r in layout.results}
+    kinds |= {""} if layout.updated else set()
     stored = any(v.results is not None for v in vectors)
     parts += [text for kind, text in CLOSE.items() if kind in kinds and stored]
     for k, v in enumerate(vectors):
@@ -268,6 +269,12 @@ def _checks(layout: Layout, k: int, vector: Vector) -> list[str]:
         lines.insert(1, "    int at;")
     for j, slot in enumerate(layout.results):
         lines += _compare(f"fg_out{j}", slot, k, j, vector)
+    for j in layout.updated:  # these results went elsewhere
+        if layout.arguments[j].size:
+            size = f"sizeof fg_v{k}_in{j}, 1"
+            lines += _failing(
+                f"fg_equal(fg_in{j}, fg_v{k}_in{j}, {size})", "argument", j, "written to"
+            )
     # Each result alone must be what it is together with the others; updates go in place then.
     for skip in (1, 2, 3):
         lines.append(f"    if (fg_bad_call_{k}({skip})) return 1;")
@@ -311,10 +318,13 @@ def _compare(got: str, slot: Slot, k: int, j: int, vector: Vector) -> list[str]:
         test = f"fg_close32({got}, {stored}, {slot.size}, {float(np.float32(tolerance)).hex()}f)"
     else:
         test = f"fg_equal({got}, {stored}, {slot.size}, {slot.dtype.itemsize})"
+    return [f"    /* {line(slot.name)} */", *_failing(test, "result", j, "not what was stored")]
+
+
+def _failing(test: str, what: str, j: int, how: str) -> list[str]:
     return [
-        f"    /* {line(slot.name)} */",
         f"    if ((at = {test}) != 0) {{",
-        f'        FG_SAY("result %ld, element %ld: not what was stored\\n", {j}, at - 1);',
+        f'        FG_SAY("{what} %ld, element %ld: {how}\\n", {j}, at - 1);',
         "        return 1;",
         "    }",
     ]
