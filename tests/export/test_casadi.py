@@ -104,4 +104,6 @@ def test_what_casadi_cannot_hold_is_refused(tmp_path):
         fg.export(lambda x: x * 2, np.zeros(3, np.float32), casadi=True, path=tmp_path)
     with pytest.raises(ArgumentError, match="needs an argument and a result"):
         fg.export(lambda: fg.zeros(3, dtype=fg.float64), casadi=True, path=tmp_path)
+    with pytest.raises(ArgumentError, match="another name than 'g'"):
+        fg.export(lambda x: x * 2, np.zeros(3), casadi="g", name="g", path=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -106,6 +106,30 @@ def test_sizes_at_run_time_and_as_macros(tmp_path):
     assert run([tmp_path / "user"]) == "2 2 2 2|2 3 2 |3 6 n no error|1 0"
 
 
+def test_the_readme_says_how_to_call_it(tmp_path):
+    x, w = np.ones((64, 30)), np.ones((30, 40))
+    made = fg.export(
+        lambda w, x: (w + fg.tanh(x @ w).sum(), x.sum(0)),
+        w,
+        x,
+        donate_argnums=0,
+        name="use",
+        path=tmp_path,
+    )
+    text = made.files["README.md"].read_text()
+    code = text[text.index("```c\n") + 5 :]
+    user = tmp_path / "user.c"
+    user.write_text(code[: code.index("```")] + "int main(void) { return step(); }\n")
+    if not compilers():
+        pytest.skip("no C compiler is installed: the README's example was NOT compiled")
+    command = next(iter(compilers().values()))
+    link = [f"-l{x}" for x in made.libraries]
+    run([*command, *STRICT, user, made.files["use.c"], "-o", tmp_path / "user", *link])
+    run([tmp_path / "user"])
+    for key, size in made.memory.items():
+        assert key == "ram" or f"| {size} |" in text
+
+
 def test_foreign_files_stay(tmp_path):
     mine = tmp_path / "README.md"
     mine.write_text("my project")

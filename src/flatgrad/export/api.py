@@ -172,7 +172,13 @@ def _printed(form: Form, name: str, target: Target, reproducible, blas, max_ram,
 
 
 def _casadi_symbol(name: str, casadi: bool | str) -> str:
-    return names.given_name(casadi if isinstance(casadi, str) else f"{name}_casadi")
+    symbol = names.given_name(casadi if isinstance(casadi, str) else f"{name}_casadi")
+    if symbol == name:
+        raise ArgumentError(
+            f"export: casadi must be another name than {name!r}: CasADi calls its functions with "
+            "other arguments; True makes one up"
+        )
+    return symbol
 
 
 def _more(name: str, casadi: bool | str) -> list[tuple[str, str]]:

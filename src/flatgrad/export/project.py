@@ -160,7 +160,7 @@ def _build(layout: Layout, target: Target, libm: bool, sources: list[str]) -> st
     n, m, files = layout.name, " -lm" if libm else "", " ".join(sources)
     cc = " ".join([target.gcc, "-std=c99", "-O2" if target.freestanding else "-O3", *target.flags])
     if target.freestanding:
-        return f"{cc} -ffreestanding -c {files}"
+        return f"{cc} -ffreestanding -ffunction-sections -fdata-sections -c {files}"
     return (
         f"{cc} -fPIC -shared {files} -o lib{n}.so{m}\n"
         f"{cc} {n}.c {n}_test.c -o {n}_test{m} && ./{n}_test"
