@@ -17,7 +17,7 @@ from llvmlite import ir as L
 from ..lower import ir
 from .llvm import I8, I64, PTR, Emitter
 
-__all__ = ["CALL", "NDARRAY", "NOT_ARRAYS", "object_code", "target"]
+__all__ = ["CALL", "NDARRAY", "NOT_ARRAYS", "detected", "object_code", "target"]
 
 CALL, NDARRAY = "flatgrad_call", "flatgrad_ndarray"
 NOT_ARRAYS = -1
@@ -35,15 +35,26 @@ def target() -> tuple[str, str]:
         name, features = config.CPU_NAME, config.CPU_FEATURES
     else:
         name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
-    own = name in (None, "", "host")
-    if features is None:
-        features = _host_features() if own else ""
-    return (binding.get_host_cpu_name() if own else name), features
+    found = detected() if name in (None, "", "host") else (name, "")
+    return found[0], found[1] if features is None else features
 
 
 @lru_cache(maxsize=1)
-def _host_features() -> str:
-    return binding.get_host_cpu_features().flatten()
+def detected() -> tuple[str, str]:
+    """The processor's name and features as LLVM finds them, or ``generic`` with what every one has.
+
+    On ARM it reads /proc/cpuinfo. In an emulator that file tells of another machine, and in some
+    containers there is none: LLVM then knows no name, and which features it denies depends on
+    what it read.
+    """
+    name = binding.get_host_cpu_name()
+    try:
+        features = binding.get_host_cpu_features().flatten()
+    except RuntimeError:  # it could not find out
+        name, features = "generic", ""
+    if name == "generic" and binding.get_process_triple().startswith(("aarch64", "arm64")):
+        features = "+fp-armv8,+neon"
+    return name, features
 
 
 @lru_cache(maxsize=4)
