@@ -73,6 +73,34 @@ def compare(casadi, arguments, a, b):
     np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
+def test_sparse_jacobians_are_sparse(library):
+    """A chain of springs: CasADi sees the bands, and finds its own numbers in them."""
+    casadi = pytest.importorskip("casadi")
+
+    def force(x, k):
+        stretch = k * fg.sin(x[1:] - x[:-1])
+        return fg.cat([stretch, fg.zeros(1, dtype=fg.float64)]) - fg.cat(
+            [fg.zeros(1, dtype=fg.float64), stretch]
+        )
+
+    made = fg.export(
+        force, np.linspace(0, 1, 9), 2.0, name="chain", path=library[0].path / "chain", casadi=True
+    )
+    g = casadi.external("chain_casadi", str(made.build(" ".join(compiler()))))
+    x, k = casadi.MX.sym("x", 9), casadi.MX.sym("k")
+    stretch = k * casadi.sin(x[1:] - x[:-1])
+    own = casadi.vertcat(stretch, 0) - casadi.vertcat(0, stretch)
+    weights = casadi.DM(np.arange(9.0))
+    at = np.linspace(0, 1, 9) ** 2, 2.0
+    for f, nnz in (
+        (lambda y: casadi.jacobian(y, x), 25),
+        (lambda y: casadi.hessian(casadi.dot(weights, y), x)[0], 25),
+    ):
+        made, want = (casadi.Function("h", [x, k], [f(y)]) for y in (g(x, k), own))
+        assert made.sparsity_out(0).nnz() == nnz
+        np.testing.assert_allclose(np.array(made(*at)), np.array(want(*at)), rtol=1e-12, atol=1e-14)
+
+
 def test_missing_arguments_are_zeros(library):
     casadi = pytest.importorskip("casadi")
     g = casadi.external("f_casadi", library[1])

@@ -17,13 +17,44 @@ import numpy as np
 from ..errors import ArgumentError, DTypeError
 from ..func.derivatives import jvp, vjp
 from ..func.jacobians import dense_jacobian
+from ..func.sparse import SparseDerivative
 from ..graph.dtypes import float64
+from ..ops.indexing import take_along
 from ..tensor import Tensor, wrap
 from ..transform.call import call
 from .form import Form, form_of
 from .names import identifier
 
-__all__ = ["Part", "parts_of", "wrapper"]
+__all__ = ["Part", "Port", "parts_of", "wrapper"]
+
+# Jacobians with more elements than this, of all, are dense.
+SPARSE = 0.5
+
+
+@dataclass
+class Port:
+    """An argument or result of a function that CasADi calls.
+
+    Attributes
+    ----------
+    at : int or None
+        Its position among those of the C function behind; None: it is not needed, or zero by structure.
+    pattern : tuple of int
+        In CasADi's form: rows, columns, then 1 if it is dense, else where columns begin, and rows.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    at: int | None
+    pattern: tuple = ()
+
+    def __post_init__(self):
+        shape = self.rows, self.columns
+        if self.at is None:
+            self.pattern = (*shape, *[0] * (self.columns + 1))
+        elif not self.pattern:
+            self.pattern = (*shape, 1)
 
 
 @dataclass
@@ -37,17 +68,14 @@ class Part:
     core : str
         The C function behind it.
     form : Form
-    inputs : list of (name, rows, columns, position among the arguments of `core` or None)
-        None: CasADi gives it, and nobody needs it.
-    outputs : list of (name, rows, columns, position among the results of `core` or None)
-        None: zero by structure.
+    inputs, outputs : list of Port
     """
 
     symbol: str
     core: str
     form: Form
-    inputs: list[tuple]
-    outputs: list[tuple]
+    inputs: list[Port]
+    outputs: list[Port]
 
 
 def parts_of(form: Form, name: str, symbol: str) -> list[Part]:
@@ -88,16 +116,7 @@ def matrix(shape: tuple) -> tuple[int, int]:
 
 def _parts(form: Form, name: str, symbol: str, ins: list, outs: list) -> list[Part]:
     value = _flat(form)
-    n, m = len(ins), len(outs)
-
-    def jacobians(f: Callable, count: int) -> Callable:
-        """All blocks of the Jacobian by the first `count` arguments, each column after column."""
-        every = dense_jacobian(f, tuple(range(count)))
-
-        def blocks(*columns):
-            return [b.T.reshape(-1) for row in every(*columns) for b in row]
-
-        return blocks
+    n = len(ins)
 
     def forward(*columns):
         return jvp(lambda *x: tuple(value(*x)), columns[:n], columns[n:])[1]
@@ -105,62 +124,95 @@ def _parts(form: Form, name: str, symbol: str, ins: list, outs: list) -> list[Pa
     def adjoint(*columns):
         return vjp(lambda *x: tuple(value(*x)), *columns[:n])[1](tuple(columns[n:]))
 
-    unused = [(f"out_{o}", r, c, None) for o, r, c in outs]
-    given = [(i, r, c, k) for k, (i, r, c) in enumerate(ins)]
-    seeds = [(f"adj_{o}", r, c, n + k) for k, (o, r, c) in enumerate(outs)]
-    adjoints = [(f"adj_{i}", r, c) for i, r, c in ins]
-    found = [
-        ("", "value", value, given, _numbered(outs)),
-        (
-            "jac_",
-            "jac",
-            jacobians(value, n),
-            [*given, *unused],
-            _numbered([(f"jac_{o}_{i}", r * c, p * q) for o, r, c in outs for i, p, q in ins]),
+    def part(prefix: str, ending: str, function: Callable, examples, inputs, outputs) -> Part:
+        traced = form_of(function, tuple(examples), {})
+        return Part(prefix + symbol, f"{name}_casadi_{ending}", traced, inputs, outputs)
+
+    values = [e.T.reshape(-1) if e.ndim == 2 else e.reshape(-1) for e in form.examples]
+    weights = [np.ones(r * c) for _, r, c in outs]
+    given = [Port(*row, k) for k, row in enumerate(ins)]
+    unused = [Port(f"out_{o}", r, c, None) for o, r, c in outs]
+    forward_seeds = [Port(f"fwd_{i}", r, c, n + k) for k, (i, r, c) in enumerate(ins)]
+    seeds = [Port(f"adj_{o}", r, c, n + k) for k, (o, r, c) in enumerate(outs)]
+    adjoints = [Port(f"adj_{i}", r, c, k) for k, (i, r, c) in enumerate(ins)]
+    jacobian, blocks = _jacobian(value, values, given, [Port(*row, None) for row in outs])
+    second, more = _jacobian(adjoint, [*values, *weights], [*given, *seeds], adjoints)
+    # CasADi also asks for the adjoint's derivatives by the results, which it does not read.
+    m = len(outs)
+    whole = [
+        port
+        for k, a in enumerate(adjoints)
+        for row in (more[k * (n + m) : (k + 1) * (n + m)],)
+        for port in (*row[:n], *[_unread(a, u) for u in unused], *row[n:])
+    ]
+    return [
+        part("", "value", value, values, given, [Port(*row, k) for k, row in enumerate(outs)]),
+        part("jac_", "jac", jacobian, values, [*given, *unused], blocks),
+        part(
+            *("fwd1_", "fwd", forward, [*values, *map(np.ones_like, values)]),
+            [*given, *unused, *forward_seeds],
+            [Port(f"fwd_{o}", r, c, k) for k, (o, r, c) in enumerate(outs)],
         ),
-        (
-            "fwd1_",
-            "fwd",
-            forward,
-            [*given, *unused, *[(f"fwd_{i}", r, c, n + k) for k, (i, r, c) in enumerate(ins)]],
-            _numbered([(f"fwd_{o}", r, c) for o, r, c in outs]),
+        part(
+            *("adj1_", "adj", adjoint, [*values, *weights], [*given, *unused, *seeds]),
+            adjoints,
         ),
-        ("adj1_", "adj", adjoint, [*given, *unused, *seeds], _numbered(adjoints)),
-        (
-            "jac_adj1_",
-            "adjjac",
-            jacobians(adjoint, n + m),
-            [*given, *unused, *seeds, *[(f"out_{a}", r, c, None) for a, r, c in adjoints]],
-            _second_order(ins, outs, adjoints),
+        part(
+            *("jac_adj1_", "adjjac", second, [*values, *weights]),
+            [
+                *given,
+                *unused,
+                *seeds,
+                *[Port(f"out_{a.name}", a.rows, a.columns, None) for a in adjoints],
+            ],
+            whole,
         ),
     ]
-    examples = [e.T.reshape(-1) if e.ndim == 2 else e.reshape(-1) for e in form.examples]
-    rows = [prod(node.shape) for node in form.graph.outputs]
-    parts = []
-    for prefix, ending, function, inputs, results in found:
-        more = {"fwd": examples, "adj": rows, "adjjac": rows}.get(ending, [])
-        more = [np.ones(s if isinstance(s, int) else s.size) for s in more]
-        core = f"{name}_casadi_{ending}"
-        parts.append(
-            Part(prefix + symbol, core, form_of(function, (*examples, *more), {}), inputs, results)
-        )
-    return parts
 
 
-def _numbered(rows: list) -> list[tuple]:
-    return [(*row, k) for k, row in enumerate(rows)]
+def _unread(output: Port, by: Port) -> Port:
+    shape = output.rows * output.columns, by.rows * by.columns
+    return Port(f"jac_{output.name}_{by.name}", *shape, None)
 
 
-def _second_order(ins: list, outs: list, adjoints: list) -> list[tuple]:
-    """Blocks of the adjoint's Jacobian: by the arguments, by the (unused) results, by the seeds."""
-    found, count = [], 0
-    for a, r, c in adjoints:
-        for kind, side in (("", ins), ("out_", outs), ("adj_", outs)):
-            for i, p, q in side:
-                at = None if kind == "out_" else count
-                count += kind != "out_"
-                found.append((f"jac_{a}_{kind}{i}", r * c, p * q, at))
-    return found
+def _jacobian(f: Callable, columns: list, inputs: list[Port], outputs: list[Port]):
+    """(the function of all blocks of the Jacobian of `f`, column after column; the blocks).
+
+    Only elements that are not zero by structure, if these are few: a gather is not for nothing.
+    """
+    sparse = SparseDerivative("jacobian", f, tuple(range(len(columns))))
+    found = sparse.pattern(*columns)
+    full = not found.nnz or found.nnz > SPARSE * prod(found.shape)
+    numbered = found.astype(np.int64)
+    numbered.data[:] = np.arange(found.nnz) + 1
+    ports: list[Port] = []
+    picks: list[np.ndarray] = []
+    row = 0
+    for o in outputs:
+        column, height = 0, o.rows * o.columns
+        for i in inputs:
+            width = i.rows * i.columns
+            block = numbered[row : row + height, column : column + width].tocsc()
+            block.sort_indices()
+            at = len(picks) if full or block.nnz else None
+            pattern = (
+                () if full else (height, width, *block.indptr.tolist(), *block.indices.tolist())
+            )
+            ports.append(Port(f"jac_{o.name}_{i.name}", height, width, at, pattern))
+            if at is not None:
+                picks.append(block.data - 1)
+            column += width
+        row += height
+
+    def dense_blocks(*columns):
+        every = dense_jacobian(f, tuple(range(len(columns))))
+        return [b.T.reshape(-1) for row in every(*columns) for b in row]
+
+    def sparse_blocks(*columns):
+        values = sparse.values(*columns)
+        return [take_along(values, 0, pick) for pick in picks]
+
+    return (dense_blocks if full else sparse_blocks), ports
 
 
 def _flat(form: Form) -> Callable:
@@ -259,9 +311,9 @@ def wrapper(name: str, parts: list[Part], printed: dict) -> str:
 
 
 def _function(part: Part, core) -> str:
-    arguments = {at: k for k, (_, _, _, at) in enumerate(part.inputs) if at is not None}
-    results = {at: k for k, (_, _, _, at) in enumerate(part.outputs) if at is not None}
-    zeros = max((r * c for _, r, c, at in part.inputs if at is not None), default=0)
+    arguments = {p.at: k for k, p in enumerate(part.inputs) if p.at is not None}
+    results = {p.at: k for k, p in enumerate(part.outputs) if p.at is not None}
+    zeros = max((p.rows * p.columns for p in part.inputs if p.at is not None), default=0)
     align = max(core.align, 8)
     given = [f"    const double *in[{max(len(arguments), 1)}];\n"]
     lines = [f"    for (k = 0; k < {zeros}; k++) w[k] = 0;\n"]
@@ -269,9 +321,9 @@ def _function(part: Part, core) -> str:
     outs = [f"    out[{at}] = res ? res[{k}] : NULL;\n" for at, k in results.items()]
     return FUNCTION.format(
         about=f"{part.symbol}: "
-        + ", ".join(row[0] for row in part.inputs)
+        + ", ".join(p.name for p in part.inputs)
         + " -> "
-        + ", ".join(row[0] for row in part.outputs),
+        + ", ".join(p.name for p in part.outputs),
         core=part.core,
         symbol=part.symbol,
         given="".join(given),
@@ -281,21 +333,20 @@ def _function(part: Part, core) -> str:
         align=align,
         n_in=len(part.inputs),
         n_out=len(part.outputs),
-        names_in=", ".join(f'"{row[0]}"' for row in part.inputs),
-        names_out=", ".join(f'"{row[0]}"' for row in part.outputs),
+        names_in=", ".join(f'"{p.name}"' for p in part.inputs),
+        names_out=", ".join(f'"{p.name}"' for p in part.outputs),
         patterns_in=_patterns(part.inputs),
         patterns_out=_patterns(part.outputs),
         doubles=zeros + -(-(core.work + align) // 8),
     )
 
 
-def _patterns(rows: list[tuple]) -> str:
-    """A switch over dense patterns, and empty ones of what is not there."""
+def _patterns(ports: list[Port]) -> str:
+    """A switch over patterns, each of which is stored once."""
     tables: dict[tuple, str] = {}
     cases = []
-    for k, (_, r, c, at) in enumerate(rows):
-        pattern = (r, c, 1) if at is not None else (r, c, *[0] * (c + 1))
-        known = tables.setdefault(pattern, f"s{len(tables)}")
+    for k, p in enumerate(ports):
+        known = tables.setdefault(p.pattern, f"s{len(tables)}")
         cases.append(f"    case {k}: return {known};\n")
     lines = [
         f"    static const casadi_int {known}[] = {{{', '.join(map(str, pattern))}}};\n"
