@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .machines import BOARDS, PACKAGES, Board, C, missing
 
-__all__ = ["Build", "Seen", "build", "run", "sections"]
+__all__ = ["Build", "Seen", "build", "install", "run", "sections"]
 
 LONGEST = 300  # seconds that a program may run
 
@@ -157,11 +157,12 @@ def main() -> int:
     parser.add_argument("--libraries", default="", help='linked with it, e.g. "m"')
     parser.add_argument("--install", action="store_true", help="first, as root: apt-get install")
     given = parser.parse_args()
-    if given.install:
-        return install(given.board or list(BOARDS))
+    chosen = [BOARDS[b] for b in given.board or BOARDS]
+    if given.install and install([c for b in chosen for c in (b.compiler[0], *b.runner[:1])]):
+        return 1
     names = [given.name] if given.name else sorted(p.stem for p in given.folder.glob("*.h"))
     failed = 0
-    for board in (BOARDS[b] for b in given.board or BOARDS):
+    for board in chosen:
         lacking = missing(board)
         if lacking:
             print(f"{board.name:13} SKIPPED: needs {'; '.join(lacking)}")
@@ -184,12 +185,11 @@ def _show(given, board: Board, name: str) -> bool:
     return seen.passed
 
 
-def install(boards: list[str]) -> int:
-    """apt-get install what `boards` need; as root only."""
+def install(commands: list[str]) -> int:
+    """apt-get install the packages that have these commands; as root only."""
     if os.geteuid() != 0:
         print("--install needs root; or install by hand what is listed as missing", file=sys.stderr)
         return 2
-    commands = {c for b in boards for c in (BOARDS[b].compiler[0], *BOARDS[b].runner[:1])}
     packages = sorted({p for c in commands if c in PACKAGES for p in PACKAGES[c].split()})
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     return subprocess.run(

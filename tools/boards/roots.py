@@ -1,9 +1,9 @@
 """Debian root file systems of ARM, unpacked without running anything of them, and how their Python is run.
 
-``arm64`` has the wheels that flatgrad and its tests need; ``armhf`` has Debian's NumPy, for wheels of 32 bits there
-are none. They lie in ``$FLATGRAD_BOARDS_DIR`` (``~/.cache/flatgrad/boards`` if unset) and are used again as long as
-what they hold is what is asked for. Packages come from this machine's own sources of apt and pip. Nothing is registered
-with the kernel and nothing is mounted: the emulator is called by its name.
+``arm64`` has the wheels that flatgrad and its tests need; ``armhf`` has Debian's NumPy, for wheels of
+32 bits there are none. They lie in ``$FLATGRAD_BOARDS_DIR`` (``~/.cache/flatgrad/boards`` if unset) and are
+used again as long as what they hold is what is asked for. Packages come from this machine's own sources of
+apt and pip. Nothing is registered with the kernel and nothing is mounted: the emulator is called by its name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ __all__ = ["ARM64", "ARMHF", "CPUINFO", "PROJECT", "Root", "cache"]
 PROJECT = Path(__file__).parents[2]
 
 _BASE = ["python3", "libc-bin", "coreutils", "bash", "dash", "libgcc-s1", "libstdc++6"]
-_TOOLS = ["pytest", "hypothesis", "scikit-learn", "tqdm"]  # of the tests and of examples/digits.py
+_TOOLS = [
+    "pytest",
+    "hypothesis",
+    "mpmath",
+    "scikit-learn",
+    "tqdm",
+]  # of the tests and of examples/digits.py
 _PLATFORMS = ["manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"]
 
 # What Linux on a board says of its processor. LLVM reads the numbers of implementer and part.
