@@ -22,7 +22,7 @@ SUBSET = [
     "autograd/test_engine.py",
     "ops/test_contraction.py",
     "ops/test_edges.py",
-    "lower/test_factor.py",
+    "lower/test_tile.py",
     "func/test_compile.py",
     "func/test_control.py",
     "emit/test_mathlib.py",

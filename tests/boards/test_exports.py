@@ -1,0 +1,159 @@
+"""Exports on every board that can be emulated: right, alike to the bit where promised, of the sizes told."""
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tools.boards import emulate
+from tools.boards.machines import BOARDS, missing
+from tools.boards.roots import ARMHF
+
+import flatgrad as fg
+from boards.emulated import board_named, seen
+from boards.judged import NAMES, judged
+from flatgrad.export.build import flags_for
+from flatgrad.export.targets import TARGETS
+from flatgrad.func.tree import flatten
+
+pytestmark = pytest.mark.boards
+
+FLAT = ["-O0", "-O2", "-O3", "-O3 -ffast-math", "-Ofast -march=native"]
+NARROW, WIDE = np.float32, np.float64
+
+
+@functools.cache
+def functions(dtype):
+    return judged(dtype)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """exported(name, dtype, target, reproducible): made once."""
+
+    @functools.cache
+    def make(name, dtype, target, reproducible=False):
+        f, arguments, donated = functions(dtype)[name]
+        return fg.export(
+            f,
+            *arguments,
+            name=f"fn_{name}",
+            path=tmp_path_factory.mktemp(name),
+            target=target,
+            reproducible=reproducible,
+            donate_argnums=donated,
+        )
+
+    return make
+
+
+def on_board(made, board, place, *flags):
+    libraries = tuple(made.libraries)
+    return seen(made.path, made.name, board, place, *flags, libraries=libraries)
+
+
+@pytest.mark.parametrize("dtype", [NARROW, WIDE], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("board", BOARDS)
+def test_it_gives_the_interpreters_numbers(exported, tmp_path, board, name, dtype):
+    made = exported(name, dtype, BOARDS[board].target)
+    _, found = on_board(made, board, tmp_path, "-O2", "-ffp-contract=off")
+    # What is planned is what is touched, to the alignment of what lies last.
+    planned = made.memory["work"]
+    assert planned - 64 < found.work <= planned
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("board", ["x86-64-native", "a7", "a72"])
+def test_fast_math_stays_within_tolerance(exported, tmp_path, board, name):
+    """32-bit NEON is used only then."""
+    made = exported(name, NARROW, BOARDS[board].target)
+    on_board(made, board, tmp_path, "-O3", "-ffast-math")
+
+
+@pytest.mark.parametrize("dtype", [NARROW, WIDE], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_reproducible_ones_agree_to_the_bit(exported, tmp_path, name, dtype):
+    bits, skipped = {}, []
+    for board in BOARDS.values():
+        if missing(board):
+            skipped.append(board.name)
+            continue
+        made = exported(name, dtype, board.target, True)
+        for flags in FLAT if board.name == "x86-64" else ["-O3"]:
+            place = tmp_path / f"{board.name}{flags}".replace(" ", "")
+            _, found = on_board(made, board, place, *flags.split())
+            bits[f"{board.name} {flags}"] = found.bits
+    assert len(set(bits.values())) == 1, bits
+    if skipped:
+        pytest.skip(f"NOT COMPARED with {' '.join(skipped)}; equal: {' '.join(bits)}")
+
+
+@pytest.mark.parametrize("name,limit", [("rosenbrock", 2048), ("ekf", 16384)])
+def test_code_is_small_on_a_microcontroller(exported, tmp_path, name, limit):
+    board = board_named("m4f")
+    made = exported(name, NARROW, "cortex-m4f")
+    flags = flags_for(TARGETS["cortex-m4f"], zig=False, relaxed=False, bare=True)
+    built = emulate.build(made.path, made.name, board, tmp_path, tuple(flags))
+    assert emulate.run(built).passed
+    assert 0 < built.sections["text"] <= limit
+    assert built.sections["data"] == built.sections["bss"] == 0, "no globals"
+    # Nothing is called that a freestanding program would lack, but for libm's where the file says so.
+    symbols = subprocess.run(
+        ["arm-none-eabi-nm", "-u", str(tmp_path / f"{made.name}.o")], capture_output=True, text=True
+    )
+    called = set(re.findall(r"U (\w+)", symbols.stdout))
+    assert called <= set(made.printed.libm), called
+
+
+@pytest.mark.parametrize("name", ["digits", "ekf", "lstm"])
+def test_numpys_loader_on_32_bits(exported, name):
+    """The library that a7's gcc made, called through NAME.py by the Python and NumPy of Debian's armhf."""
+    lacking = ARMHF.missing()
+    if lacking:
+        pytest.skip(f"NOTHING WAS LOADED on 32-bit ARM: first {'; '.join(lacking)}")
+    board_named("a7")
+    root = ARMHF.make()
+    made = exported(name, NARROW, "rpi2")
+    made.build()
+    inside = root / "opt" / "exports"
+    shutil.rmtree(inside, ignore_errors=True)
+    inside.mkdir(parents=True)
+    for file in (made.files[f"{made.name}.py"], made.library):
+        shutil.copy(file, inside)
+    f, arguments, _ = functions(NARROW)[name]
+    leaves = flatten(arguments)[0]
+    np.savez(inside / "arguments.npz", *leaves)
+    (inside / "call.py").write_text(
+        f"import numpy as np\nimport sys\nsys.path.insert(0, '/opt/exports')\nimport {made.name} as m\n"
+        "given = [x[()] for x in np.load('/opt/exports/arguments.npz').values()]\n"
+        "def tree(t):\n"
+        "    if isinstance(t, int): return given[t]\n"
+        "    if isinstance(t, dict): return {k: tree(v) for k, v in t.items()}\n"
+        "    return type(t)(tree(x) for x in t)\n"
+        "out = []\n"
+        "def put(x):\n"
+        "    for y in x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ():\n"
+        "        put(y)\n"
+        "    if not isinstance(x, (dict, list, tuple)): out.append(x)\n"
+        f"put(m.{made.name}(*tree(m.ARGUMENTS)))\n"
+        "np.savez('/opt/exports/results.npz', *out)\nimport platform; print(platform.machine())\n"
+    )
+    command = ARMHF.command(["/usr/bin/python3", "/opt/exports/call.py"], "cortex-a7")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["armv7l"]
+    expected = [np.asarray(x) for x in flatten(fg.jit(f)(*arguments))[0]]
+    with np.load(inside / "results.npz") as found:
+        for a, b in zip(found.values(), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_every_board_was_there():
+    """Says in one line what the tests above left out."""
+    lacking = {b.name: missing(b) for b in BOARDS.values() if missing(b)}
+    if lacking:
+        pytest.skip(f"NOTHING WAS RUN for {lacking} with {sys.executable}")
