@@ -55,6 +55,10 @@ _OURS = re.compile(r"([A-Za-z]\w*_[0-9a-f]{40})\.")
 _HALF_WRITTEN = ".tmp"  # in the names of our temporary files, and of Numba's
 _PATIENCE = 3600.0  # seconds after which a half-written file's writer must have died
 
+# The time of every program's text: older Numbas take its machine code for stale when the time has
+# changed, as by a copy that keeps no times.
+_WRITTEN = 1_000_000_000
+
 _DIGEST = 32  # bytes of the checksum in front of object code
 
 _lock = threading.RLock()
@@ -88,10 +92,13 @@ class Cache:
     ----------
     enabled : bool
         Whether programs are looked up and kept on disk; set it to False to compile in memory.
+    hits, misses : int
+        Programs that this process found on disk, and those it had to compile.
     """
 
     def __init__(self):
         self.enabled = True
+        self.hits = self.misses = 0
         self._limit = DEFAULT_LIMIT
         self._warned: set[str] = set()
 
@@ -188,6 +195,13 @@ class Cache:
             return None
         return path
 
+    def _count(self, hit: bool) -> None:
+        with _lock:
+            if hit:
+                self.hits += 1
+            else:
+                self.misses += 1
+
     def _complain(self, path: Path, error: OSError) -> None:
         if str(path) in self._warned:
             return
@@ -264,6 +278,7 @@ def _compile(module: ModuleType, function: str, signature: tuple):
         return dispatcher, False
     dispatcher.compile(signature)
     hit = sum(dispatcher.stats.cache_hits.values()) > 0
+    cache._count(hit)
     if not hit:
         seal(module)
     return dispatcher, hit
@@ -432,6 +447,8 @@ def _prepare(directory: Path, name: str, text: str) -> None:
     if not intact:
         _delete(_numba_files(directory, name))
         _write(file, text.encode())
+    if file.stat().st_mtime != _WRITTEN:
+        os.utime(file, (_WRITTEN, _WRITTEN))
     sums = _read_sums(directory, name)
     files = _numba_files(directory, name)
     if not (

@@ -105,13 +105,16 @@ def loaded(source: str, loops) -> tuple[Code, bool]:
     data = disk.read_object(path) if path is not None else None
     if data is not None:
         try:
-            return Code(data), True
+            code = Code(data)
+            disk.cache._count(True)
+            return code, True
         except RuntimeError:  # whole, and yet no object code of ours: made anew
             pass
     from ..emit.native import object_code
 
     with _lock:
         data = object_code(loops)
+    disk.cache._count(False)
     if path is not None:
         disk.write_object(path, data)
     return Code(data), False
