@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import sys
 import time
 
 from .emulate import install
@@ -69,6 +70,7 @@ def tests(files: list[str], cpu: str, end: float) -> bool:
 
 
 def main() -> int:
+    sys.stdout.reconfigure(line_buffering=True)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--cpu", action="append", choices=CPUS, help="the first runs all of it (cortex-a72)"
