@@ -14,37 +14,31 @@ from tools.boards.roots import ARMHF
 
 import flatgrad as fg
 from boards.emulated import board_named, seen
-from boards.judged import NAMES, judged
 from flatgrad.export.build import flags_for
 from flatgrad.export.targets import TARGETS
 from flatgrad.func.tree import flatten
+from support.workloads import WORKLOADS, workload
 
 pytestmark = pytest.mark.boards
 
 FLAT = ["-O0", "-O2", "-O3", "-O3 -ffast-math", "-Ofast -march=native"]
-NARROW, WIDE = np.float32, np.float64
-
-
-@functools.cache
-def functions(dtype):
-    return judged(dtype)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """exported(name, dtype, target, reproducible): made once."""
+    """exported(name, target, reproducible): made once."""
 
     @functools.cache
-    def make(name, dtype, target, reproducible=False):
-        f, arguments, donated = functions(dtype)[name]
+    def make(name, target, reproducible=False):
+        it = workload(name)
         return fg.export(
-            f,
-            *arguments,
+            it.function,
+            *it.example,
             name=f"fn_{name}",
             path=tmp_path_factory.mktemp(name),
             target=target,
             reproducible=reproducible,
-            donate_argnums=donated,
+            donate_argnums=it.donate_argnums,
         )
 
     return make
@@ -55,34 +49,32 @@ def on_board(made, board, place, *flags):
     return seen(made.path, made.name, board, place, *flags, libraries=libraries)
 
 
-@pytest.mark.parametrize("dtype", [NARROW, WIDE], ids=["float32", "float64"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WORKLOADS)
 @pytest.mark.parametrize("board", BOARDS)
-def test_it_gives_the_interpreters_numbers(exported, tmp_path, board, name, dtype):
-    made = exported(name, dtype, BOARDS[board].target)
+def test_it_gives_the_interpreters_numbers(exported, tmp_path, board, name):
+    made = exported(name, BOARDS[board].target)
     _, found = on_board(made, board, tmp_path, "-O2", "-ffp-contract=off")
     # What is planned is what is touched, to the alignment of what lies last.
     planned = made.memory["work"]
     assert planned - 64 < found.work <= planned
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WORKLOADS)
 @pytest.mark.parametrize("board", ["x86-64-native", "a7", "a72"])
 def test_fast_math_stays_within_tolerance(exported, tmp_path, board, name):
     """32-bit NEON is used only then."""
-    made = exported(name, NARROW, BOARDS[board].target)
+    made = exported(name, BOARDS[board].target)
     on_board(made, board, tmp_path, "-O3", "-ffast-math")
 
 
-@pytest.mark.parametrize("dtype", [NARROW, WIDE], ids=["float32", "float64"])
-@pytest.mark.parametrize("name", NAMES)
-def test_reproducible_ones_agree_to_the_bit(exported, tmp_path, name, dtype):
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_reproducible_ones_agree_to_the_bit(exported, tmp_path, name):
     bits, skipped = {}, []
     for board in BOARDS.values():
         if missing(board):
             skipped.append(board.name)
             continue
-        made = exported(name, dtype, board.target, True)
+        made = exported(name, board.target, True)
         for flags in FLAT if board.name == "x86-64" else ["-O3"]:
             place = tmp_path / f"{board.name}{flags}".replace(" ", "")
             _, found = on_board(made, board, place, *flags.split())
@@ -92,10 +84,10 @@ def test_reproducible_ones_agree_to_the_bit(exported, tmp_path, name, dtype):
         pytest.skip(f"NOT COMPARED with {' '.join(skipped)}; equal: {' '.join(bits)}")
 
 
-@pytest.mark.parametrize("name,limit", [("rosenbrock", 2048), ("ekf", 16384)])
+@pytest.mark.parametrize("name,limit", [("rosenbrock_f32", 2048), ("ekf_f32", 16384)])
 def test_code_is_small_on_a_microcontroller(exported, tmp_path, name, limit):
     board = board_named("m4f")
-    made = exported(name, NARROW, "cortex-m4f")
+    made = exported(name, "cortex-m4f")
     flags = flags_for(TARGETS["cortex-m4f"], zig=False, relaxed=False, bare=True)
     built = emulate.build(made.path, made.name, board, tmp_path, tuple(flags))
     assert emulate.run(built).passed
@@ -109,7 +101,7 @@ def test_code_is_small_on_a_microcontroller(exported, tmp_path, name, limit):
     assert called <= set(made.printed.libm), called
 
 
-@pytest.mark.parametrize("name", ["digits", "ekf", "lstm"])
+@pytest.mark.parametrize("name", ["digits", "ekf_f32", "lstm"])
 def test_numpys_loader_on_32_bits(exported, name):
     """The library that a7's gcc made, called through NAME.py by the Python and NumPy of Debian's armhf."""
     lacking = ARMHF.missing()
@@ -117,19 +109,19 @@ def test_numpys_loader_on_32_bits(exported, name):
         pytest.skip(f"NOTHING WAS LOADED on 32-bit ARM: first {'; '.join(lacking)}")
     board_named("a7")
     root = ARMHF.make()
-    made = exported(name, NARROW, "rpi2")
+    made = exported(name, "rpi2")
     made.build()
-    inside = root / "opt" / "exports"
+    inside = root / "srv" / "exports"
     shutil.rmtree(inside, ignore_errors=True)
     inside.mkdir(parents=True)
     for file in (made.files[f"{made.name}.py"], made.library):
         shutil.copy(file, inside)
-    f, arguments, _ = functions(NARROW)[name]
-    leaves = flatten(arguments)[0]
+    it = workload(name)
+    leaves = flatten(it.example)[0]
     np.savez(inside / "arguments.npz", *leaves)
     (inside / "call.py").write_text(
-        f"import numpy as np\nimport sys\nsys.path.insert(0, '/opt/exports')\nimport {made.name} as m\n"
-        "given = [x[()] for x in np.load('/opt/exports/arguments.npz').values()]\n"
+        f"import numpy as np\nimport sys\nsys.path.insert(0, '/srv/exports')\nimport {made.name} as m\n"
+        "given = [x[()] for x in np.load('/srv/exports/arguments.npz').values()]\n"
         "def tree(t):\n"
         "    if isinstance(t, int): return given[t]\n"
         "    if isinstance(t, dict): return {k: tree(v) for k, v in t.items()}\n"
@@ -140,13 +132,13 @@ def test_numpys_loader_on_32_bits(exported, name):
         "        put(y)\n"
         "    if not isinstance(x, (dict, list, tuple)): out.append(x)\n"
         f"put(m.{made.name}(*tree(m.ARGUMENTS)))\n"
-        "np.savez('/opt/exports/results.npz', *out)\nimport platform; print(platform.machine())\n"
+        "np.savez('/srv/exports/results.npz', *out)\nimport platform; print(platform.machine())\n"
     )
-    command = ARMHF.command(["/usr/bin/python3", "/opt/exports/call.py"], "cortex-a7")
+    command = ARMHF.command(["/usr/bin/python3", "/srv/exports/call.py"], "cortex-a7")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["armv7l"]
-    expected = [np.asarray(x) for x in flatten(fg.jit(f)(*arguments))[0]]
+    expected = [np.asarray(x) for x in flatten(fg.jit(it.function)(*it.example))[0]]
     with np.load(inside / "results.npz") as found:
         for a, b in zip(found.values(), expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

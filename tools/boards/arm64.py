@@ -63,8 +63,8 @@ def tests(files: list[str], cpu: str, end: float) -> bool:
         if left < 20:
             print(f"{cpu}: NO TIME LEFT for {' '.join(files[k:])}")
             break
-        how = ["-q", "-p", "no:cacheprovider", "-k", LEFT_OUT, "-c", "/opt/flatgrad/pyproject.toml"]
-        arguments = ["-m", "pytest", *how, f"/opt/flatgrad/tests/{file}"]
+        how = ["-q", "-p", "no:cacheprovider", "-k", LEFT_OUT, "-c", "/srv/flatgrad/pyproject.toml"]
+        arguments = ["-m", "pytest", *how, f"/srv/flatgrad/tests/{file}"]
         passed &= check(file, arguments, cpu, left + 60)
     return passed
 
@@ -92,7 +92,7 @@ def main() -> int:
     for k, cpu in enumerate(given.cpu or CPUS[:2]):
         ARM64.show_cpu(cpu)
         # Another processor's machine code must not come from the cache.
-        digits = ["/opt/flatgrad/examples/digits.py", *DIGITS]
+        digits = ["/srv/flatgrad/examples/digits.py", *DIGITS]
         passed &= check("digits", digits, cpu, max(end - time.monotonic(), 60))
         files = given.tests or (SUBSET if k == 0 else SUBSET[:3])
         passed &= tests(files, cpu, end)

@@ -35,6 +35,8 @@ _TOOLS = [
 ]  # of the tests and of examples/digits.py
 _PLATFORMS = ["manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"]
 
+LAYOUT = "1"  # changes when roots are laid out in another way
+
 # What Linux on a board says of its processor. LLVM reads the numbers of implementer and part.
 CPUINFO = """\
 processor\t: 0
@@ -96,7 +98,7 @@ class Root:
     @property
     def stamp(self) -> str:
         """Changes with what the root holds."""
-        what = [_suite(), *self.packages, *(_requirements() if self.wheels else [])]
+        what = [LAYOUT, _suite(), *self.packages, *(_requirements() if self.wheels else [])]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
 
     def missing(self) -> list[str]:
@@ -143,9 +145,9 @@ class Root:
         As root in a chroot, else under proot, else outside with the root's libraries.
         """
         place = self.path
-        words = {"PATH": "/usr/bin:/bin", "HOME": "/root", **dict(self.environment), **environment}
+        words = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", **dict(self.environment), **environment}
         if self.wheels:
-            words["PYTHONPATH"] = "/opt/flatgrad/src:/opt/site"
+            words["PYTHONPATH"] = "/srv/flatgrad/src:/srv/site"
         if os.geteuid() == 0:
             given = [x for k, v in words.items() for x in ("-E", f"{k}={v}")]
             inside = [f"/usr/bin/{self.emulator}", "-cpu", cpu, *given, *arguments]
@@ -154,7 +156,7 @@ class Root:
         if shutil.which("proot"):
             how = ["proot", "-q", f"{self.emulator} -cpu {cpu}", "-r", str(place), "-w", "/"]
             return [*how, "/usr/bin/env", "-i", *given, *arguments]
-        given = [x.replace("/opt/", f"{place}/opt/") for x in given]
+        given = [x.replace("/srv/", f"{place}/srv/") for x in given]
         given += [f"PYTHONHOME={place}/usr", f"QEMU_LD_PREFIX={place}"]
         program = (place / arguments[0].lstrip("/")).resolve()
         return ["env", *given, self.emulator, "-cpu", cpu, str(program), *arguments[1:]]
@@ -169,8 +171,8 @@ class Root:
             target.write_text(CPUINFO.format(part=part, features=features))
 
     def copy_project(self, *folders: str) -> None:
-        """The project's files, fresh, at /opt/flatgrad."""
-        inside = self.path / "opt/flatgrad"
+        """The project's files, fresh, at /srv/flatgrad."""
+        inside = self.path / "srv/flatgrad"
         shutil.rmtree(inside, ignore_errors=True)
         ignore = shutil.ignore_patterns("__pycache__", "*.so", ".*")
         for folder in folders:
@@ -197,7 +199,7 @@ def _requirements() -> list[str]:
 
 
 def _install(place: Path) -> None:
-    """The wheels, for the Python that the root has, into /opt/site."""
+    """The wheels, for the Python that the root has, into /srv/site."""
     version = max(
         (p.name.removeprefix("python") for p in (place / "usr/bin").glob("python3.*[0-9]")),
         key=lambda v: int(v.partition(".")[2]),
@@ -206,7 +208,7 @@ def _install(place: Path) -> None:
     tags = [f"--platform={p}_aarch64" for p in _PLATFORMS]
     tags += [f"--python-version={version}", "--implementation=cp", f"--abi=cp{short}"]
     tags += ["--abi=abi3", "--abi=none", "--only-binary=:all:"]
-    goal = ["--quiet", "--no-compile", "--target", str(place / "opt/site")]
+    goal = ["--quiet", "--no-compile", "--target", str(place / "srv/site")]
     _run([sys.executable, "-m", "pip", "install", *goal, *tags, *_requirements()])
 
 
