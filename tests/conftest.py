@@ -26,7 +26,8 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 def pytest_runtest_setup(item) -> None:
-    if item.get_closest_marker("slow") and time_is_up():
+    limited = item.get_closest_marker("slow") or item.get_closest_marker("boards")
+    if limited and time_is_up():
         pytest.skip("time is up (FLATGRAD_SLOW_SECONDS)")
 
 

@@ -171,7 +171,9 @@ class Root:
             target.write_text(CPUINFO.format(part=part, features=features))
 
     def copy_project(self, *folders: str) -> None:
-        """The project's files, fresh, at /srv/flatgrad."""
+        """The project's files, fresh, at /srv/flatgrad, and an empty cache of compiled programs."""
+        shutil.rmtree(self.path / "srv/cache", ignore_errors=True)
+        (self.path / "srv/cache").mkdir(parents=True)
         inside = self.path / "srv/flatgrad"
         shutil.rmtree(inside, ignore_errors=True)
         ignore = shutil.ignore_patterns("__pycache__", "*.so", ".*")
@@ -223,7 +225,7 @@ ARM64 = Root(
     "qemu-aarch64-static",
     tuple(_BASE),
     True,
-    (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"), ("FLATGRAD_CACHE_DIR", "/tmp/cache")),
+    (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"), ("FLATGRAD_CACHE_DIR", "/srv/cache")),
 )
 # Its BLAS is found through links that only installation scripts make, which nobody has run.
 _LIB = "/usr/lib/arm-linux-gnueabihf"
