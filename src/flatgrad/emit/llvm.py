@@ -107,12 +107,17 @@ class Emitter:
         return self.function
 
     def declare_variables(self, body) -> None:
-        """One stack slot a Set variable, in the entry block (mem2reg makes registers of them)."""
+        """One stack slot a Set variable or local buffer, in the entry block (LLVM makes registers of it)."""
         for s in body:
             for inner in ir.bodies(s):
                 self.declare_variables(inner)
             if isinstance(s, ir.Set) and s.name not in self.variables:
                 self.variables[s.name] = self.b.alloca(type_of(s.value.dtype), name=s.name)
+            elif isinstance(s, ir.Store) and self._is_new_local(s.buffer):
+                self.scratch(s.buffer)
+
+    def _is_new_local(self, buffer: ir.Buffer) -> bool:
+        return buffer.role == "local" and buffer not in self.pointers
 
     @contextmanager
     def inside(self, function: L.Function, pointers: dict, values: dict):

@@ -27,7 +27,7 @@ class Outlined:
 
     def __init__(self, emitter, body: list, ranged: bool = False):
         self.emitter, self.loop = emitter, body[0]
-        used = {b for s in body for b in buffers_of(s)}
+        used = {b for s in body for b in buffers_of(s) if b.role != "local"}
         here = {b: p for b, p in emitter.pointers.items() if b in used}
         self.pointers = list(dict.fromkeys(here.values()))
         own = {n for s in body for n in names_of(s)}
@@ -130,9 +130,10 @@ def _size(s) -> int:
     return sum(len(x.rows) * len(x.cols) if isinstance(x, ir.Tile) else 1 for x in statements_of(s))
 
 
-def _given(s) -> set[str]:
-    """The names that a statement gives a value, inside too."""
-    return {x.name for x in statements_of(s) if isinstance(x, (ir.Let, ir.Set, ir.Accum))}
+def _given(s) -> set:
+    """The names that a statement gives a value, inside too, and the local buffers that it touches."""
+    local = {b for b in buffers_of(s) if b.role == "local"}
+    return {x.name for x in statements_of(s) if isinstance(x, (ir.Let, ir.Set, ir.Accum))} | local
 
 
 def statements_of(s):

@@ -74,6 +74,7 @@ class Printer:
 
     def statement(self, s, depth: int) -> None:
         if isinstance(s, ir.For):
+            self.locals_of(s, depth)
             axis = self.axis(s.axis)
             stop = s.axis.extent if s.stop is None else self.expr(s.stop)
             over = "range" if s.private is None else "rt.prange"
@@ -111,6 +112,13 @@ class Printer:
             self.tile(s, depth)
         else:
             raise AssertionError(type(s))
+
+    def locals_of(self, loop: ir.For, depth: int) -> None:
+        """The small arrays that `loop` is the first to use, in front of it."""
+        for s in loop.body:
+            if isinstance(s, ir.Store) and s.buffer.role == "local":
+                b = s.buffer
+                self.line(depth, f"{b.name} = np.empty({b.size}, np.{b.dtype.name})")
 
     def combine(self, op: str, target: str, value: Expr) -> str:
         if op in ("max", "min"):

@@ -52,7 +52,8 @@ class Target:
 
 
 def _machine(vector: int, registers: int, align: int = 64) -> Machine:
-    return Machine(vector, registers, NEVER, align=align)
+    # Vectors of C compilers need sums in lanes; without vectors there would be nothing but more code.
+    return Machine(vector, registers, NEVER, align=align, split=128 if vector >= 16 else 0)
 
 
 _NEON = _machine(16, 32)

@@ -238,8 +238,9 @@ def load(buffer: Buffer, at: Expr) -> Expr:
 class Buffer:
     """A contiguous array: an input, an output, or a part of the arena.
 
-    role : "in", "out" or "arena"; size in elements. `span` is the least and greatest element of an array
-    that is known to hold integers between them. Compared by identity.
+    role : "in", "out", "arena" or "local"; size in elements. A local buffer is a few numbers in registers or
+    on the stack, of the innermost list of statements that has all its uses (lower/lanes.py). `span` is the
+    least and greatest element of an array that is known to hold integers between them. Compared by identity.
     """
 
     name: str
@@ -447,6 +448,7 @@ class Program:
     lifetimes do not meet may share a slot; two slots never overlap, so printers may say noalias.
     results : the buffer of each result in order: an output, or an input that is overwritten.
     recomputed : how many values are computed twice to save memory.
+    exact : printers may not put arithmetic into another order, nor fuse it: ``reproducible=True``.
     """
 
     inputs: list
@@ -457,6 +459,7 @@ class Program:
     checks: list
     results: list = field(default_factory=list)
     recomputed: int = 0
+    exact: bool = False
 
     @property
     def updated(self) -> list:

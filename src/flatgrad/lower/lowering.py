@@ -13,7 +13,7 @@ from .factor import FACTORS, is_small
 from .factor_qr import QR, is_small_qr
 from .index import axes_in
 from .ir import Buffer
-from .machine import Machine, lowering_for
+from .machine import Machine, lowering_for, present
 from .nest import NESTS, Nest, pointwise, restart_names
 from .order import ORDERS, is_short
 from .plan import plan
@@ -103,6 +103,7 @@ def lower(
         place,
         lowering.checks.errors,
         [inputs[updates[n]] if n in updates else outputs[n] for n in results],
+        exact=present().exact,
     )
 
 

@@ -14,6 +14,9 @@ class Machine:
     (measured: benchmarks/kernels.py); elsewhere we leave large ones to BLAS sooner.
     parallel : whether large loops run on Numba's threads.
     align : bytes; where scratch memory starts, and each buffer in it.
+    split : bytes of lanes that a reduction of floats is spread over (lower/lanes.py); 0 leaves it to the
+    compiler, which may then put additions into another order.
+    exact : every result has the same bits wherever the program runs: see REPRODUCIBLE.
     """
 
     vector: int = 16
@@ -21,6 +24,8 @@ class Machine:
     blas_work: int = 2**22
     parallel: bool = False
     align: int = 64
+    split: int = 0
+    exact: bool = False
 
     def lanes(self, dtype) -> int:
         return max(self.vector // dtype.itemsize, 1)
@@ -28,6 +33,10 @@ class Machine:
 
 # What programs are lowered for when nobody says: the least that every processor of today has.
 BASELINE = Machine()
+
+# What a reproducible program is lowered for, wherever it will run: decisions about order, which decide about
+# bits, are then the same ones everywhere. (`parallel` and `align` may differ: they change no order.)
+REPRODUCIBLE = Machine(blas_work=2**62, split=128, exact=True)
 
 _present = BASELINE
 

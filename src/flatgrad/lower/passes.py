@@ -14,6 +14,7 @@ from .coalesce import coalesce
 from .index import build, linear, value_range
 from .inplace import inplace
 from .ir import Axis, Buffer, Expr
+from .lanes import lanes
 from .machine import present
 from .nest import expressions, fresh, loads_of, reads_of, substitute, substitute_statement
 from .spread import spread
@@ -403,9 +404,11 @@ PASSES = (forward, drop_dead, inplace, spread, shrink, collapse, strip, share, c
 
 
 def run(body: list, dump=None) -> list:
-    """All passes in order; ``dump(name, body)`` sees the body after each."""
-    for step in PASSES:
+    """All passes in order, and what this machine wants; ``dump(name, body)`` sees the body after each."""
+    machine = present()
+    steps = PASSES + (parallel.mark,) * machine.parallel + (lanes,) * bool(machine.split)
+    for step in steps:
         body = step(body)
         if dump is not None:
             dump(step.__name__, body)
-    return parallel.mark(body) if present().parallel else body
+    return body

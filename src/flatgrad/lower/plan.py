@@ -14,9 +14,11 @@ from random import Random
 from . import ir
 from .index import axes_in
 from .ir import Buffer
+from .machine import present
 from .nest import expressions, loads_of
 from .passes import accesses
 
+# Bytes; where the scratch memory of programs for the host starts.
 ALIGN = 64
 
 # Bytes of arena that a function may have on the stack. Threads of other libraries may have 512 KB in all.
@@ -79,7 +81,8 @@ def _bytes(buffer: Buffer) -> int:
 
 
 def _aligned(size: int) -> int:
-    return max(-(-size // ALIGN) * ALIGN, ALIGN)
+    align = present().align
+    return max(-(-size // align) * align, align)
 
 
 def lower_bound(body: list) -> int:
