@@ -19,6 +19,7 @@ from .roots import ARM64
 SUBSET = [
     "emit/test_target.py",
     "program/test_native.py",
+    "boards/test_workloads.py",
     "boards/test_steps.py",
     "autograd/test_engine.py",
     "ops/test_contraction.py",
