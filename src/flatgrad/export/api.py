@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from ..emit.c99 import Printed, source
 from ..errors import ArgumentError
 from ..lower import ir
+from ..lower.machine import REPRODUCIBLE
 from ..lower.recompute import lower_within
+from ..program.budget import budget
 from . import names, project
 from .build import compile_library
 from .casadi import parts_of, wrapper
@@ -23,15 +23,16 @@ from .form import Form, form_of
 from .header import header, information
 from .layout import Layout, layout_of
 from .loader import loader
-from .selftest import Vector, selftest, tolerances
+from .selftest import selftest
+from .stored import stored_calls
 from .targets import Target, target_named
 
 __all__ = ["Export", "export"]
 
 BLAS = (None, "cblas")
 
-# Elements up to which a second call is stored in the self-test, of other numbers.
-SMALL = 4096
+# Multiply-adds from which a CBLAS library is called, if it may be.
+BLAS_WORK = 2**18
 
 
 def export(
@@ -121,13 +122,18 @@ def export(
     goal = target_named(target)
     if blas not in BLAS:
         raise ArgumentError(f"export: blas must be None or 'cblas', got {blas!r}")
+    if blas is not None and reproducible:
+        raise ArgumentError(
+            "export: reproducible=True needs the same order of additions everywhere, and libraries have "
+            "their own; leave blas out"
+        )
     form = form_of(f, example, keywords, donate_argnums)
     name = names.given_name(form.label if name is None else name)
     folder = Path(name if path is None else path)
     program, printed = _printed(form, name, goal, reproducible, blas, max_ram, max_flash)
     digest = hashlib.sha256(printed.text.encode()).hexdigest()[:16]
     layout = layout_of(form, printed, program.checks, name, digest, reproducible)
-    vectors = _vectors(form, program, reproducible)
+    vectors = stored_calls(form, program, reproducible)
     texts = {
         f"{name}.c": _source(layout, printed),
         f"{name}.h": header(layout),
@@ -164,9 +170,13 @@ def export(
 
 def _printed(form: Form, name: str, target: Target, reproducible, blas, max_ram, max_flash):
     """(the loop program, its C)."""
-    machine = target.machine if blas is None else replace(target.machine, blas_work=2**22)
+    machine = target.machine
+    if reproducible:
+        machine = replace(REPRODUCIBLE, align=machine.align)
+    elif blas is not None:
+        machine = replace(machine, blas_work=BLAS_WORK)
     how = {"machine": machine, "updates": form.updates, "spans": form.spans}
-    program = lower_within(form.graph, None, **how)
+    program = lower_within(form.graph, budget.bytes, **how)
     printed = source(program, name, form.stored, contract=not reproducible, machine=machine)
     return program, printed
 
@@ -213,47 +223,6 @@ def _source(layout: Layout, printed: Printed) -> str:
         f" * Made by fg.export; do not edit. {layout.name}.h says how to call it. */\n"
     )
     return head + printed.text.rstrip("\n") + "\n" + information(layout)
-
-
-# -- stored calls ---------------------------------------------------------------------------------
-
-
-def _vectors(form: Form, program: ir.Program, reproducible: bool) -> list[Vector]:
-    """The example's call, and one with other numbers if they are few."""
-    calls = [form.examples]
-    count = sum(a.size for a in form.examples) + sum(b.size for b in program.results)
-    floats = any(a.dtype.kind == "f" and a.size for a in form.examples)
-    if count <= SMALL and floats:
-        mixed = np.random.default_rng(1)
-        calls.append([_near(a, mixed) for a in form.examples])
-    return [_vector(form, program, arguments, reproducible) for arguments in calls]
-
-
-def _near(a: np.ndarray, mixed: np.random.Generator) -> np.ndarray:
-    """Numbers like those of `a`: a tenth larger or smaller."""
-    if a.dtype.kind != "f":
-        return a
-    with np.errstate(all="ignore"):
-        return (a * mixed.uniform(0.9, 1.1, a.shape)).astype(a.dtype)
-
-
-def _vector(form: Form, program: ir.Program, arguments: list, reproducible: bool) -> Vector:
-    results, error = form.attempt(arguments)
-    if error is not None:
-        texts = [str(make()) for make in program.checks]
-        known = texts.count(str(error)) == 1
-        return Vector(arguments, None, texts.index(str(error)) + 1 if known else -1, [])
-    moved, _ = form.attempt([_moved(a) for a in arguments])
-    return Vector(arguments, results, 0, tolerances(results, moved or results))
-
-
-def _moved(a: np.ndarray) -> np.ndarray:
-    """Every number an ulp away, up and down in turn."""
-    if a.dtype.kind != "f" or not a.size:
-        return a
-    way = np.where(np.arange(a.size) % 2, np.inf, -np.inf).reshape(a.shape)
-    with np.errstate(all="ignore"):
-        return np.nextafter(a, way.astype(a.dtype))
 
 
 # -- what was made --------------------------------------------------------------------------------
