@@ -28,7 +28,7 @@ Made by fg.export; do not edit.
 import ctypes
 import os
 import sys
-import threading
+from _thread import allocate_lock
 
 import numpy as np
 
@@ -161,7 +161,7 @@ class Function:
                 self._numbers[k] = np.zeros((), dtype)
         self._taken = frozenset(UPDATES.values())
         self._flat = _is_flat(ARGUMENTS) and not KEYWORDS
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def __call__(self, *args, **keywords):
         out = keywords.pop("out", None) if "out" not in KEYWORDS else None
