@@ -88,8 +88,9 @@ def _check(options, period) -> None:
 
 def _compiled(g, options) -> tuple[Callable, tuple]:
     import flatgrad
-    from flatgrad.func.compile import CompiledFunction
-    from flatgrad.func.jit import JitFunction
+
+    from ..func.compile import CompiledFunction
+    from ..func.jit import JitFunction
 
     ready = options.as_is or isinstance(g.function, CompiledFunction | JitFunction)
     function = g.function if ready else flatgrad.compile(g.function, *g.example, **g.keywords)
@@ -99,8 +100,8 @@ def _compiled(g, options) -> tuple[Callable, tuple]:
         )
     if ready:
         return function, g.example
-    from flatgrad.func.tree import flatten, unflatten
-    from flatgrad.tensor import Tensor
+    from ..func.tree import flatten, unflatten
+    from ..tensor import Tensor
 
     # Arrays, as a control loop has them: tensors would be unpacked at every call.
     leaves, spec = flatten(g.example)

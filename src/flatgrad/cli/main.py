@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 
-from .. import __version__
+import flatgrad
+
 from ..errors import FlatgradError
 from . import bench, doctor, exporting, inspection, warmup
 from .screen import Screen, UsageError
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 fine, 1 it failed or missed its aim, 2 wrong use.",
         formatter_class=_formatter,
     )
-    top.add_argument("--version", action="version", version=f"flatgrad {__version__}")
+    top.add_argument("--version", action="version", version=f"flatgrad {flatgrad.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         command = commands.add_parser(
@@ -78,9 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     Examples
     --------
     >>> from flatgrad.cli import main
-    >>> main(["export", "--target", "list"])         # doctest: +ELLIPSIS
-    generic      any machine with a C99 compiler
-    ...
+    >>> main(["--version"])         # doctest: +ELLIPSIS
+    flatgrad 0...
     0
     """
     argv = sys.argv[1:] if argv is None else list(argv)

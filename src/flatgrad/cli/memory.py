@@ -30,23 +30,25 @@ def add_memory(parser) -> None:
 def measured(made, cc: str | None) -> dict:
     """An export's RAM, and its flash as compiled; code is None where no compiler for it is here."""
     figures = dict(made.memory)
+    from ..export.build import compiler_for
+
     try:
-        code, constants = _compiled(made, cc)
+        command, zig = compiler_for(made.target, cc)
     except ToolError as error:
         if cc is not None:
             raise
         figures |= {"code": None, "flash": None, "why": str(error).splitlines()[0]}
         return figures
+    code, constants = _compiled(made, command, zig)
     figures |= {"code": code, "constants": max(constants, figures["constants"])}
     figures["flash"] = figures["code"] + figures["constants"]
     return figures
 
 
-def _compiled(made, cc: str | None) -> tuple[int, int]:
+def _compiled(made, command: list[str], zig: bool) -> tuple[int, int]:
     """(bytes of code, bytes of constants) of the compiled sources, the functions that tell sizes left out."""
-    from ..export.build import compiler_for, flags_for
+    from ..export.build import flags_for
 
-    command, zig = compiler_for(made.target, cc)
     flags = flags_for(made.target, zig=zig, relaxed=not made.layout.reproducible, bare=True)
     total = [0, 0]
     with tempfile.TemporaryDirectory(prefix="flatgrad-") as scratch:
@@ -92,11 +94,11 @@ def sections(data: bytes) -> tuple[int, int]:
 
 
 def fits(figures: dict, limits: dict) -> list[str]:
-    """Which of ``ram`` and ``flash`` are above their limits."""
+    """Which of ``ram`` and ``flash`` are above their limits, or not known to be within."""
     return [
         name
         for name, limit in limits.items()
-        if limit is not None and figures.get(name) is not None and figures[name] > limit
+        if limit is not None and (figures.get(name) is None or figures[name] > limit)
     ]
 
 
@@ -116,7 +118,7 @@ def show_memory(rows: list[tuple[str, dict]], target: str, limits: dict, screen:
         for label, figures in rows:
             value = figures.get(name)
             if value is None:
-                screen.line(f"{label}: {name} is not known")
+                screen.line(f"{label}: {name} {screen.coloured('NOT KNOWN', 'fail')}")
             elif value <= limit:
                 word = screen.coloured("fits", "ok")
                 screen.line(f"{label}: {name} {word}, {size(value)} of {size(limit)}")

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from .given import add_function, found, given
@@ -36,15 +37,15 @@ def run(options, screen: Screen) -> int:
         return _checked(what, arguments, options, directory, screen)
     if directory is not None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.environ["FLATGRAD_CACHE_DIR"] = str(directory)
-    report = _filled(what, arguments, options)
+    with _cache_at(directory):
+        report = _filled(what, arguments, options)
     screen.result(report)
     screen.line(
-        f"{report['directory']}: {report['programs']} programs, {size(report['bytes'])}; "
+        f"{report['directory']}: {_counted(report['programs'])}, {size(report['bytes'])}; "
         f"{report['compiled']} compiled now, {report['hits']} were there, in {report['seconds']:.1f} s"
     )
     if not report["compiled"] and not report["hits"]:
-        screen.line("nothing was compiled: does it evaluate anything?")
+        screen.line("nothing was compiled: does it evaluate anything? Return what it shall compute")
         return 1
     if not report["stored"]:
         print("flatgrad: the cache could not be written", file=sys.stderr)
@@ -52,10 +53,30 @@ def run(options, screen: Screen) -> int:
     return 0
 
 
+def _counted(programs: int) -> str:
+    return f"{programs} program{'s' * (programs != 1)}"
+
+
+@contextmanager
+def _cache_at(directory: Path | None):
+    """The cache in `directory`, for the block."""
+    before = os.environ.get("FLATGRAD_CACHE_DIR")
+    if directory is not None:
+        os.environ["FLATGRAD_CACHE_DIR"] = str(directory)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["FLATGRAD_CACHE_DIR"] = before
+        elif directory is not None:
+            del os.environ["FLATGRAD_CACHE_DIR"]
+
+
 def _filled(what, arguments, options) -> dict:
     """Run it all with everything compiled; what that did to the cache."""
     import flatgrad
-    from flatgrad.program.cache import cache
+
+    from ..program.cache import cache
 
     hits, misses, errors = cache.hits, cache.misses, len(cache._warned)
     started = time.perf_counter()
@@ -83,7 +104,7 @@ def _run(text: str, arguments: list[str], options) -> None:
     g = given(options)
     if g.example is None or not (g.example or g.keywords):
         function = found(text)[1] if options.transform is None else g.function
-        function()  # one that needs no arguments is run for what it does
+        _evaluate(function())  # one that needs no arguments is run for what it does
         return
     import flatgrad
 
@@ -91,6 +112,14 @@ def _run(text: str, arguments: list[str], options) -> None:
         g.function(*g.example, **g.keywords)
     else:
         flatgrad.compile(g.function, *g.example, **g.keywords)(*g.example, **g.keywords)
+
+
+def _evaluate(result) -> None:
+    """Compute what a function returned: nothing else may ask for it here."""
+    from ..func.tree import flatten
+    from ..tensor import Tensor, late, node_of
+
+    late.evaluate([node_of(x) for x in flatten(result)[0] if isinstance(x, Tensor)])
 
 
 def _script(text: str, arguments: list[str]) -> None:
@@ -113,7 +142,7 @@ def _script(text: str, arguments: list[str]) -> None:
 
 def _checked(what, arguments, options, directory: Path | None, screen: Screen) -> int:
     """Run it on a copy of the cache: what a board would find that got a copy, and nothing is written."""
-    from flatgrad.program.cache import cache
+    from ..program.cache import cache
 
     source = directory or cache.path
     if not source.is_dir():
@@ -124,15 +153,8 @@ def _checked(what, arguments, options, directory: Path | None, screen: Screen) -
         shutil.copytree(source, copied, copy_function=shutil.copyfile)
         os.chmod(copied, 0o700)
         there = list(copied.glob("*.o")) + list(copied.glob("*.json"))
-        before = os.environ.get("FLATGRAD_CACHE_DIR")
-        os.environ["FLATGRAD_CACHE_DIR"] = str(copied)
-        try:
+        with _cache_at(copied):
             report = _filled(what, arguments, options)
-        finally:
-            if before is None:
-                del os.environ["FLATGRAD_CACHE_DIR"]
-            else:
-                os.environ["FLATGRAD_CACHE_DIR"] = before
     for name in ("stored", "bytes"):
         del report[name]
     report |= {"directory": str(source), "programs": len(there)}
@@ -140,12 +162,12 @@ def _checked(what, arguments, options, directory: Path | None, screen: Screen) -
     screen.result(report)
     verdict = "ok" if report["hit"] else "fail"
     screen.line(
-        f"{source}: {report['hits']} programs "
+        f"{source}: {_counted(report['hits'])} "
         + screen.coloured("found" if report["hit"] else "found, not all", verdict)
         + f", {report['compiled']} would be compiled, in {report['seconds']:.1f} s"
     )
     if not report["hit"]:
-        from flatgrad.program.cache import _environment
+        from ..program.cache import _environment
 
         screen.line(f"entries must be made for: {_environment()}")
     return 0 if report["hit"] else 1
