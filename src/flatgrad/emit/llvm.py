@@ -72,6 +72,8 @@ class Emitter:
     def __init__(self, module: L.Module, program: ir.Program, name: str):
         self.module = module
         self.program = program
+        self.sums = () if program.exact else REDUCE
+        self.products = () if program.exact else ("contract",)
         count = len(program.inputs) + len(program.outputs) + len(program.slots)
         self.function = L.Function(module, L.FunctionType(I64, [PTR] * count), name)
         self.function.linkage = "internal"
@@ -174,7 +176,8 @@ class Emitter:
     def doubting(self, s: ir.For):
         """Around a loop that finds extrema of floats: afterwards they are NaN if anything was."""
         b = self.b
-        kinds = {x.name: type_of(x.value.dtype) for x in s.body if _is_extremum(x)}
+        found = [x for x in s.body if _is_extremum(x)] if not self.program.exact else []
+        kinds = {x.name: type_of(x.value.dtype) for x in found}
         read = {e.arg for e in _parts(s.body) if e.kind == "var"} if kinds else ()
         kinds = {k: v for k, v in kinds.items() if k not in read and s.axis.extent >= SHORT.start}
         for name, kind in kinds.items():
@@ -189,17 +192,20 @@ class Emitter:
             b.store(b.select(doubt, L.Constant(kind, float("nan")), value), self.variables[name])
 
     def combine(self, op: str, old, value: Expr):
-        """``old op value`` of an accumulation: reassociable, and a product may fuse with its sum."""
+        """``old op value`` of an accumulation: reassociable, and a product may fuse with its sum.
+
+        (Neither in an exact program.)
+        """
         b = self.b
         floating = value.dtype.is_floating_point
         if op == "add" and floating and value.kind == "binary" and value.arg == "*":
             x, y = (self.expr(a) for a in value.args)
-            return b.fadd(old, b.fmul(x, y, flags=("contract",)), flags=REDUCE)
+            return b.fadd(old, b.fmul(x, y, flags=self.products), flags=self.sums)
         x = self.expr(value)
         if op == "add":
-            return b.fadd(old, x, flags=REDUCE) if floating else b.add(old, x)
+            return b.fadd(old, x, flags=self.sums) if floating else b.add(old, x)
         if op == "mul":
-            return b.fmul(old, x, flags=REDUCE) if floating else b.mul(old, x)
+            return b.fmul(old, x, flags=self.sums) if floating else b.mul(old, x)
         if op == "or":
             return b.or_(old, x)
         if op == "and":
@@ -207,7 +213,10 @@ class Emitter:
         return self.extremum(op, old, x, value.dtype)
 
     def extremum(self, op: str, x, y, dtype: DType):
-        """min or max; of floats NaN wins."""
+        """min or max; of floats NaN wins. In exact programs -0 and 0 are equal, and y is the result."""
+        if dtype.is_floating_point and self.program.exact:
+            wins = self.b.fcmp_ordered(">" if op == "max" else "<", x, y)
+            return self.b.select(self.b.or_(wins, self.b.fcmp_unordered("uno", x, x)), x, y)
         if dtype.is_floating_point:
             kind = type_of(dtype)
             name = "llvm.maximum" if op == "max" else "llvm.minimum"
@@ -544,6 +553,13 @@ EACH = 16
 SHORT = range(8, 65)
 
 
+# A loop over lanes becomes vectors first, and is unrolled then: so the lanes end in vector registers.
+LANES = [
+    ("llvm.loop.unroll.disable",),
+    ("llvm.loop.vectorize.followup_all", ("llvm.loop.unroll.full",)),
+]
+
+
 class LoopHint(L.values.MDValue):
     """``llvm.loop`` metadata; LLVM wants its first operand to be itself."""
 
@@ -551,8 +567,16 @@ class LoopHint(L.values.MDValue):
         nodes = []
         for name, *numbers in hints:
             text = L.MetaDataString(module, name)
-            nodes.append(module.add_metadata([text, *[L.Constant(I32, n) for n in numbers]]))
+            values = [self._value(module, n) for n in numbers]
+            nodes.append(module.add_metadata([text, *values]))
         super().__init__(module, nodes, name=str(len(module.metadata)))
+
+    @staticmethod
+    def _value(module: L.Module, value):
+        """A number, or a hint for the loop that is made of this one."""
+        if type(value) is int:
+            return L.Constant(I32, value)
+        return module.add_metadata([L.MetaDataString(module, value[0])])
 
     def descr(self, buf) -> None:
         hints = ", ".join(o.get_reference() for o in self.operands)
@@ -565,6 +589,8 @@ def _hints(s: ir.For) -> list[tuple]:
         return []
     n = s.axis.extent
     calls = _calls_functions(s.body)
+    if any(isinstance(x, ir.AccumStore) and x.buffer.role == "local" for x in s.body):
+        return LANES
     uneven = (
         n < 2 * SHORT.start and n % SHORT.start
     )  # one vector and a rest: not worth it for cheap bodies

@@ -48,6 +48,10 @@ class Printer:
         p = self.program
         arguments = [b.name for b in (*p.inputs, *p.outputs)]
         self.line(0, f"def {self.name}({', '.join([*arguments, 'arena'])}):")
+        if p.exact:
+            self.line(
+                1, "# reproducible: the order of operations is as written, and nothing is fused"
+            )
         for b in (*p.inputs, *p.outputs):
             shape = "x".join(map(str, b.shape)) or "scalar"
             self.line(1, f"{b.name} = {b.name}.reshape({b.size})  # {b.dtype.name} {shape}")
@@ -138,7 +142,8 @@ class Printer:
     def tile(self, s: ir.Tile, depth: int) -> None:
         """A register tile as plain loops over a small array of accumulators."""
         cols = lanes_of(s.cols, s.step)
-        self.line(depth, f"tile = np.zeros(({len(s.rows)}, {len(cols)}), np.{s.dtype.name})")
+        shape = [len(s.rows), len(cols), *[_width(s)] * s.dot]
+        self.line(depth, f"tile = np.zeros(({', '.join(map(str, shape))}), np.{s.dtype.name})")
         for w in s.walks:
             inner = depth
             for axis in w.axes:
@@ -148,16 +153,19 @@ class Printer:
             self.line(inner, f"for r, p in enumerate({w.rows}):")
             if s.dot:
                 self.line(inner + 1, f"for j, q in enumerate({tuple(v[0][0] for v in w.cols)}):")
-                self.line(inner + 2, f"for u, v in {_pairs(w)}:")
-                self.line(inner + 3, f"tile[r, j] += {a}p + u] * {b}q + v]")
+                self.line(inner + 2, f"for k, u, v in {_places(w)}:")
+                self.line(inner + 3, f"tile[r, j, k] += {a}p + u] * {b}q + v]")
             else:
                 self.line(inner + 1, f"for j, q in enumerate({lanes_of(w.cols, w.steps[1])}):")
                 self.line(inner + 2, f"tile[r, j] += {a}p] * {b}q]")
         c, start = s.c
+        if s.dot:
+            self.line(depth, "rt.add_lanes(tile)")
         self.line(depth, f"for r, p in enumerate({s.rows}):")
         self.line(depth + 1, f"for j, q in enumerate({cols}):")
         sign = "+=" if s.accumulate else "="
-        self.line(depth + 2, f"{c.name}[{self.expr(start)} + p + q] {sign} tile[r, j]")
+        value = "tile[r, j, 0]" if s.dot else "tile[r, j]"
+        self.line(depth + 2, f"{c.name}[{self.expr(start)} + p + q] {sign} {value}")
 
     # -- expressions ------------------------------------------------------------------------------
 
@@ -259,10 +267,24 @@ def lanes_of(vectors, step: int) -> tuple:
     return tuple(offset + k * step for runs in vectors for offset, n in runs for k in range(n))
 
 
-def _pairs(walk: ir.Walk) -> tuple:
-    """The offsets in a and b of every lane of a dot tile's step."""
+def _places(walk: ir.Walk) -> tuple:
+    """(lane, offset in a, offset in b) of what a dot tile's step multiplies."""
     step_a, step_b = walk.steps
-    return tuple((a + k * step_a, b + k * step_b) for a, b, n in walk.lanes for k in range(n))
+    found, lane = [], 0
+    for a, b, n in walk.lanes:
+        found += [(lane + k, a + k * step_a, b + k * step_b) for k in range(n)]
+        lane += _power(n)
+    return tuple(found)
+
+
+def _width(tile: ir.Tile) -> int:
+    """The lanes of a dot tile: each run takes a power of two, and so do all."""
+    return max(_power(sum(_power(n) for _, _, n in w.lanes)) for w in tile.walks)
+
+
+def _power(n: int) -> int:
+    """The least power of two that is at least `n`."""
+    return 1 << (n - 1).bit_length()
 
 
 def _memory_name(dtype: DType) -> str:

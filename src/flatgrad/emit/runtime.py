@@ -89,6 +89,15 @@ def to_uint8(x):
 
 
 @inline
+def add_lanes(tile):
+    """Add the lanes of the last dimension by halves into the first one."""
+    n = tile.shape[2]
+    while n > 1:
+        n //= 2
+        tile[:, :, :n] += tile[:, :, n : 2 * n]
+
+
+@inline
 def matrix(buffer, offset, rows, cols, row_stride, col_stride):
     """A matrix that walks a flat buffer with two strides."""
     size = buffer.itemsize

@@ -98,10 +98,8 @@ class Tiler:
             for slot, t, y in zip(row, types, cols, strict=True):
                 if t.count not in spread:
                     spread[t.count] = x if self.tile.dot else self.splat(x, t)
-                product = self.b.fmul(spread[t.count], y, flags=("contract",))
-                total = self.b.fadd(
-                    self.b.load(slot, typ=t), product, flags=("reassoc", "contract")
-                )
+                product = self.b.fmul(spread[t.count], y, flags=self.emitter.products)
+                total = self.b.fadd(self.b.load(slot, typ=t), product, flags=self.emitter.sums)
                 self.b.store(total, slot)
 
     # -- memory -----------------------------------------------------------------------------------
@@ -118,7 +116,8 @@ class Tiler:
     def put(self, value, start, offset: int) -> None:
         """Store a number or a vector, or add it to what is there."""
         if self.tile.accumulate:
-            value = self.b.fadd(self.get(start, offset, value.type), value, flags=("reassoc",))
+            before = self.get(start, offset, value.type)
+            value = self.b.fadd(before, value, flags=self.emitter.sums)
         self.b.store(value, self.at(start, offset), align=self.tile.dtype.itemsize)
 
     def vector(self, start, offset: int, runs, step: int, lanes: int, wide: bool):

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError, UnsupportedError
 from ..graph.node import CONST, Graph
+from ..lower.machine import REPRODUCIBLE
 from ..program import interpret
 from ..program.build import Compiled, plain
 from ..program.entry import Entry, foreign, given_up, prepared
@@ -35,7 +36,7 @@ class Bound:
     ----------
     graph : Graph
         Prepared; its last inputs are the constants.
-    tier : {"compiled", "generic loop", "interpreted"}
+    tier : {"compiled", "generic loop", "interpreted", "plain Python"}
     reason : str
     entry : Entry or None
         None if not all of the program is machine code.
@@ -53,10 +54,12 @@ class Bound:
         names: list[str],
         donated=(),
         parallel: bool = False,
+        reproducible: bool = False,
     ):
         self.graph, self.constants = graph, constants
         self.donated = tuple(donated)
         self.parallel = parallel
+        self.reproducible = reproducible
         self.updates: dict[int, int] = {}
         self.numbers, self.label, self.names = tuple(numbers), label, names
         self.entry: Entry | None = None
@@ -68,7 +71,14 @@ class Bound:
 
     @classmethod
     def of(
-        cls, graph: Graph, numbers, label: str, names: list[str], donated=(), parallel=False
+        cls,
+        graph: Graph,
+        numbers,
+        label: str,
+        names: list[str],
+        donated=(),
+        parallel: bool = False,
+        reproducible: bool = False,
     ) -> Bound:
         """`graph` simplified and bound; `names` are its arguments', further inputs included.
 
@@ -76,9 +86,11 @@ class Bound:
         `parallel` one run on several threads.
         """
         ready, constants = prepared(graph)
-        return cls(ready, constants, numbers, label, names, donated, parallel)
+        return cls(ready, constants, numbers, label, names, donated, parallel, reproducible)
 
     def _choice(self) -> tuple[str, str]:
+        if self.reproducible:
+            return self._reproducible_choice()
         if settings.mode == "never":
             return "interpreted", 'set_compile("never")'
         if not _numba_compiles():
@@ -87,6 +99,18 @@ class Bound:
         if weight(order, PATIENT) > TOO_LARGE:
             return "generic loop", f"{len(order)} nodes are too many to compile at the first call"
         return "compiled", "a traced function is compiled at its first call"
+
+    def _reproducible_choice(self) -> tuple[str, str]:
+        """Always the loops: NumPy adds in an order of its own."""
+        node = foreign(self.graph)
+        if node is not None:
+            raise UnsupportedError(
+                f"{self.label}: reproducible=True needs a program that is all loops, and {node.op.name} is "
+                "run by NumPy, whose bits depend on the machine; leave it out, or reproducible=True"
+            )
+        if _numba_compiles():
+            return "compiled", "reproducible=True"
+        return "plain Python", "reproducible=True, and Numba is switched off by NUMBA_DISABLE_JIT"
 
     def prepare(self) -> None:
         """Compile, if that is the tier and it has not been done."""
@@ -98,9 +122,12 @@ class Bound:
             started = time.perf_counter()
             if self.tier == "generic loop":
                 self._enter_loop()
+            elif self.tier == "plain Python":
+                self.steps = Compiled(self.graph, machine=REPRODUCIBLE)
             elif foreign(self.graph) is None:
                 form = (self.graph, self.constants, self.numbers, self.label, self.names)
-                entry = Entry(*form, given_up(self.graph, self.donated), self.parallel)
+                updates = given_up(self.graph, self.donated)
+                entry = Entry(*form, updates, self.parallel, self.reproducible)
                 _ = entry.program
                 loops = entry.loops
                 self.updates = {

@@ -26,7 +26,12 @@ _REFUSED = (
 
 
 def compile(
-    f: Callable, *example, donate_argnums=(), parallel: bool = False, **keywords
+    f: Callable,
+    *example,
+    donate_argnums=(),
+    parallel: bool = False,
+    reproducible: bool = False,
+    **keywords,
 ) -> CompiledFunction:
     """The program of ``f(*example, **keywords)``, compiled now for these shapes and dtypes.
 
@@ -46,6 +51,9 @@ def compile(
     parallel : bool
         Whether large loops run on several threads (``fg.set_num_threads``): those whose iterations write
         different elements, with enough work to be worth it.
+    reproducible : bool
+        Whether results have the same bits on every machine, and in exported C: see `docs/numerics.md`.
+        It costs some speed.
 
     Returns
     -------
@@ -59,6 +67,8 @@ def compile(
         If `f` asks for a value of its arguments.
     ArgumentError, DTypeError
         If an example or a result is no data.
+    UnsupportedError
+        If it is to be reproducible, and NumPy runs a part of it (``eigh``).
 
     Examples
     --------
@@ -91,7 +101,7 @@ def compile(
     graph = traced.graph
     donated = _donated("compile", donate_argnums, spec)
     numbers = [k.number for k in kinds]
-    bound = Bound.of(graph, numbers, label, names, donated, bool(parallel))
+    bound = Bound.of(graph, numbers, label, names, donated, bool(parallel), bool(reproducible))
     bound.constants[:0] = [np.ascontiguousarray(n.value) for n in held]
     return CompiledFunction(bound, kinds, spec, traced.spec)
 
@@ -345,6 +355,7 @@ class CompiledFunction:
             self._result,
             bound.donated,
             bound.parallel,
+            bound.reproducible,
         )
 
 
@@ -394,11 +405,12 @@ def _direct_class(names: tuple) -> type:
 
 
 def _restored(
-    graph, constants, label, names, kinds, spec, result, donated, parallel
+    graph, constants, label, names, kinds, spec, result, donated, parallel, reproducible
 ) -> CompiledFunction:
     kinds = [Kind(*k) for k in kinds]
     numbers = [k.number for k in kinds]
-    bound = Bound(unpack(graph), constants, numbers, label, names, donated, parallel)
+    graph = unpack(graph)
+    bound = Bound(graph, constants, numbers, label, names, donated, parallel, reproducible)
     return CompiledFunction(bound, kinds, spec, result)
 
 

@@ -39,6 +39,7 @@ def jit(
     static_argnames: str | tuple = (),
     donate_argnums: int | tuple = (),
     parallel: bool = False,
+    reproducible: bool = False,
 ):
     """`f`, traced and compiled once for each signature of its arguments.
 
@@ -60,6 +61,9 @@ def jit(
     parallel : bool
         Whether large loops of its programs run on several threads, see ``fg.set_num_threads``. (Calls
         that are recorded become part of a larger program, which runs on one.)
+    reproducible : bool
+        Whether results have the same bits on every machine, as for :func:`flatgrad.compile`. Derivatives are
+        taken inside of it then: ``fg.jit(fg.grad(f), reproducible=True)``.
 
     Returns
     -------
@@ -76,6 +80,10 @@ def jit(
         to a tensor from outside.
     ArgumentError
         For arguments that are no data and not static, unhashable static ones, and names `f` has not.
+    GradientError
+        From a call of a reproducible function whose derivatives may be asked for.
+    UnsupportedError
+        From a call of one of which NumPy runs a part (``eigh``).
 
     Examples
     --------
@@ -90,7 +98,7 @@ def jit(
     >>> fg.grad(f)(fg.tensor([1.0, 2.0]), 3.0)
     tensor([3., 3.])
     """
-    options = (static_argnums, static_argnames, donate_argnums, bool(parallel))
+    options = static_argnums, static_argnames, donate_argnums, bool(parallel), bool(reproducible)
     if f is None:
         return lambda function: JitFunction(function, *options)
     return JitFunction(f, *options)
@@ -113,6 +121,7 @@ class Signature:
         self.statics: tuple = ()
         self.bare = self.dtypes[0] if traced.spec.kind is None else None  # the one result's dtype
         self.parallel = False
+        self.reproducible = False
         self.donated: tuple = ()  # positions among the leaves of the arguments
         self._bounds: dict[bool, Bound] = {}
         self._programs: dict[bool, Callable] = {}
@@ -128,7 +137,7 @@ class Signature:
                     more = [f"captured[{k}]" for k in range(len(self.captured))]
                     names = [*self.names, *more]
                     form = (self.graph, self.numbers, self.label, names)
-                    found = Bound.of(*form, self.donated, self.parallel)
+                    found = Bound.of(*form, self.donated, self.parallel, self.reproducible)
                     self._bounds[never] = found
         return found
 
@@ -169,13 +178,21 @@ class Signature:
 class JitFunction:
     """A function compiled for each signature; made by :func:`jit`."""
 
-    def __init__(self, f: Callable, static_argnums, static_argnames, donate_argnums, parallel):
+    def __init__(
+        self,
+        f: Callable,
+        static_argnums,
+        static_argnames,
+        donate_argnums,
+        parallel: bool,
+        reproducible: bool,
+    ):
         if not callable(f):
             raise ArgumentError(f"jit: a function is required, got {type(f).__name__}")
         functools.update_wrapper(self, f, updated=())
         self._f = f
-        self._options = static_argnums, static_argnames, donate_argnums, parallel
-        self._parallel = parallel
+        self._options = static_argnums, static_argnames, donate_argnums, parallel, reproducible
+        self._parallel, self._reproducible = parallel, reproducible
         self.__name__ = getattr(f, "__name__", type(f).__name__)
         self._label = self.__name__ if self.__name__.isidentifier() else "function"
         self._parameters = _parameters(f)
@@ -245,6 +262,12 @@ class JitFunction:
             raise GradientError(
                 f"{self._label}: out= cannot be given where the call is recorded for derivatives or into "
                 "another trace; call it under no_grad(), or leave out= out"
+            )
+        if self._reproducible and modes.pending < 0:
+            raise GradientError(
+                f"{self._label}: a reproducible function does not record, since what follows it would be "
+                "part of its program; call it under no_grad(), or take the derivative inside: "
+                "fg.jit(fg.grad(f), reproducible=True)"
             )
         signature.recorded += 1
         nodes = []
@@ -374,7 +397,7 @@ class JitFunction:
             traced = Traced(self._label, self._flat(spec, bool(kwargs), static), kinds)
             made = Signature(traced, kinds, names, self._label)
             made.trace_seconds = time.perf_counter() - started
-            made.parallel = self._parallel
+            made.parallel, made.reproducible = self._parallel, self._reproducible
             if not kwargs:
                 made.donated = self._donated_leaves(spec)
             made.statics = tuple([(n, repr(v)) for n, v, _ in static])

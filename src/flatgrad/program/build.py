@@ -20,6 +20,7 @@ from ..graph.op import Op
 from ..lower import ir
 from ..lower.control import CONTROL
 from ..lower.lowering import has_loops
+from ..lower.machine import Machine
 from ..lower.plan import ALIGN, lower_bound
 from ..lower.recompute import lower_within
 from .native import loaded
@@ -30,8 +31,14 @@ _compiling = threading.RLock()
 class Segment:
     """One flat compiled function with its arena."""
 
-    def __init__(self, graph: Graph, updates: dict | None = None, budget: int | None = None):
-        self.loops = lower_within(graph, budget, machine=host(), updates=updates)
+    def __init__(
+        self,
+        graph: Graph,
+        updates: dict | None = None,
+        budget: int | None = None,
+        machine: Machine | None = None,
+    ):
+        self.loops = lower_within(graph, budget, machine=machine or host(), updates=updates)
         self.source = _readable(self.loops)
         self.arenas: list = []
         self.function = None
@@ -133,6 +140,8 @@ class Compiled:
         {output: input}: if the program is one segment, the output is written over the input's array.
     budget : int, optional
         Bytes that the arena of a segment may have: see ``fg.memory_budget``.
+    machine : Machine, optional
+        What it is lowered for, if not the host.
 
     Attributes
     ----------
@@ -140,9 +149,16 @@ class Compiled:
         Positions of the inputs that are overwritten. Whoever calls the program owns their arrays.
     """
 
-    def __init__(self, graph: Graph, updates: dict | None = None, budget: int | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        updates: dict | None = None,
+        budget: int | None = None,
+        machine: Machine | None = None,
+    ):
         self.graph = graph
         self.budget = budget
+        self.machine = machine
         self._updates = updates or {}
         self.updated: list[int] = []
         self.steps: list = []  # (segment or host, input slots, output slots)
@@ -261,7 +277,7 @@ class Compiled:
         start = len(slots)
         position = {s: k for k, s in enumerate(known)}
         updates = {mapping[n]: position[s] for n, s in self._updates.items()}
-        segment = Segment(graph, updates, self.budget)
+        segment = Segment(graph, updates, self.budget, self.machine)
         inputs = [slots[s] for s in known]
         self.updated += [inputs[segment.loops.inputs.index(b)] for b in segment.loops.updated]
         self.steps.append((segment, inputs, list(range(start, start + len(wanted)))))

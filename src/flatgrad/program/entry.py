@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..errors import UnsupportedError
 from ..graph.node import CONST, Graph, Node, placeholder
 from ..graph.op import op_named
 from ..lower.lowering import has_loops
+from ..lower.machine import REPRODUCIBLE
 from ..lower.plan import ALIGN, STACK
 from ..lower.recompute import lower_within
 from ..transform.simplify import simplify
@@ -168,6 +170,8 @@ class Entry:
         {output: position of the argument that it is written over}: see `lower`.
     parallel : bool
         Whether large loops run on several threads.
+    reproducible : bool
+        The same bits on every machine.
 
     Raises
     ------
@@ -176,7 +180,15 @@ class Entry:
     """
 
     def __init__(
-        self, graph: Graph, constants, numbers, label: str, names, updates=None, parallel=False
+        self,
+        graph: Graph,
+        constants,
+        numbers,
+        label: str,
+        names,
+        updates=None,
+        parallel: bool = False,
+        reproducible: bool = False,
     ):
         node = foreign(graph)
         if node is not None:
@@ -192,7 +204,8 @@ class Entry:
         self._lock = threading.RLock()
         self._made: dict = {}
         with _compiling:
-            how = {"machine": host(parallel), "updates": updates, "spans": self._spans()}
+            machine = replace(REPRODUCIBLE, parallel=parallel) if reproducible else host(parallel)
+            how = {"machine": machine, "updates": updates, "spans": self._spans()}
             self.loops = lower_within(graph, budget.bytes, **how)
             self.source = _readable(self.loops)
 
