@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flatgrad as fg
-from flatgrad.errors import ArgumentError, LinAlgError, TraceError, UnsupportedError
+from flatgrad.errors import ArgumentError, BudgetError, LinAlgError, TraceError, UnsupportedError
 from support.c import HOSTILE, STRICT, compilers, run, selftest
 
 
@@ -336,6 +336,36 @@ def test_the_module_is_its_function():
 
     assert fg.export is module and callable(fg.export)
     assert fg.export.export.__doc__ in (fg.export.__call__.__doc__,)
+
+
+def test_budgets_are_met_or_refused(tmp_path, rng):
+    """Twelve layers keep their values for the way back, unless there is no room."""
+    weights = rng.standard_normal((12, 16, 16)).astype(np.float32) / 4
+    x = rng.standard_normal((16, 16)).astype(np.float32)
+
+    def loss(x):
+        for w in weights:
+            x = fg.tanh(x @ fg.tensor(w))
+        return (x * x).mean()
+
+    f = fg.grad(loss)
+    free = fg.export(f, x, path=tmp_path / "free", name="net")
+    limit = free.memory["ram"] - 4 * 1024
+    tight = fg.export(f, x, path=tmp_path / "tight", name="net", max_ram=limit)
+    assert tight.memory["ram"] <= limit < free.memory["ram"]
+    assert "ok" in selftest(tight)
+    for small in ("1K", 3 * 1024):
+        with pytest.raises(
+            BudgetError, match=r"arguments and state take 1024 of them, its results 1024"
+        ):
+            fg.export(f, x, path=tmp_path / "no", max_ram=small)
+    with pytest.raises(BudgetError, match=r"take 12288 bytes, and max_flash is 10240"):
+        fg.export(f, x, path=tmp_path / "no", max_flash="10K")
+    with pytest.raises(
+        ArgumentError, match=r'max_ram must be a number of bytes, or text like "64K"'
+    ):
+        fg.export(f, x, path=tmp_path / "no", max_ram="much")
+    assert not (tmp_path / "no").exists()
 
 
 # -- the loader -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from .form import Form, form_of
 from .header import header, information
 from .layout import Layout, layout_of
 from .loader import loader
+from .memory import check_flash, size_of, within_ram
 from .selftest import selftest
 from .stored import stored_calls
 from .targets import Target, target_named
@@ -75,8 +76,8 @@ def export(
     reproducible : bool
         The same bits everywhere, on every target and from every compiler.
     max_ram, max_flash : int or str, optional
-        Bytes (``"64K"``) that arguments, results and scratch memory, or code and constants, may have.
-        Values are recomputed to meet it.
+        Bytes (``"64K"``) that arguments, results and scratch memory may have; values are recomputed to
+        meet it. And that constants may have (the command line counts the compiled code, too).
     build : bool
         Compile a shared library too (a static one on microcontrollers).
     cc : str, optional
@@ -127,10 +128,12 @@ def export(
             "export: reproducible=True needs the same order of additions everywhere, and libraries have "
             "their own; leave blas out"
         )
+    ram, flash = size_of("max_ram", max_ram), size_of("max_flash", max_flash)
     form = form_of(f, example, keywords, donate_argnums)
     name = names.given_name(form.label if name is None else name)
     folder = Path(name if path is None else path)
-    program, printed = _printed(form, name, goal, reproducible, blas, max_ram, max_flash)
+    program, printed = _printed(form, name, goal, reproducible, blas, ram)
+    check_flash(form, flash, printed.constants)
     digest = hashlib.sha256(printed.text.encode()).hexdigest()[:16]
     layout = layout_of(form, printed, program.checks, name, digest, reproducible)
     vectors = stored_calls(form, program, reproducible)
@@ -144,7 +147,7 @@ def export(
     if casadi:
         parts = parts_of(form, name, _casadi_symbol(name, casadi))
         for p in parts:
-            programs[p.core] = _printed(p.form, p.core, goal, reproducible, blas, None, None)
+            programs[p.core] = _printed(p.form, p.core, goal, reproducible, blas, None)
             texts[f"{p.core}.c"] = _mark(p.core) + programs[p.core][1].text
         texts[f"{name}_casadi.c"] = wrapper(name, parts, {k: v[1] for k, v in programs.items()})
     sources = [n for n in texts if n.endswith(".c") and n != f"{name}_test.c"]
@@ -168,7 +171,7 @@ def export(
     return made
 
 
-def _printed(form: Form, name: str, target: Target, reproducible, blas, max_ram, max_flash):
+def _printed(form: Form, name: str, target: Target, reproducible, blas, ram: int | None):
     """(the loop program, its C)."""
     machine = target.machine
     if reproducible:
@@ -176,9 +179,14 @@ def _printed(form: Form, name: str, target: Target, reproducible, blas, max_ram,
     elif blas is not None:
         machine = replace(machine, blas_work=BLAS_WORK)
     how = {"machine": machine, "updates": form.updates, "spans": form.spans}
-    program = lower_within(form.graph, budget.bytes, **how)
-    printed = source(program, name, form.stored, contract=not reproducible, machine=machine)
-    return program, printed
+
+    def make(arena: int | None):
+        program = lower_within(form.graph, arena, **how)
+        return program, source(
+            program, name, form.stored, contract=not reproducible, machine=machine
+        )
+
+    return within_ram(form, ram, budget.bytes, make)
 
 
 def _casadi_symbol(name: str, casadi: bool | str) -> str:

@@ -106,7 +106,8 @@ def compile_library(
         If no compiler is here, or it refuses the program.
     """
     command, zig = compiler_for(target, cc)
-    flags = flags_for(target, zig=zig, relaxed=relaxed)
+    head, own = _apart(command, zig)
+    command = [*head, *flags_for(target, zig=zig, relaxed=relaxed), *own]  # the user's flags win
     folder = sources[0].parent
     goal = folder / library_name(name, target)
     with tempfile.TemporaryDirectory(prefix="flatgrad-") as scratch:
@@ -115,20 +116,29 @@ def compile_library(
             objects = []
             for source in sources:
                 objects.append(Path(scratch) / f"{source.stem}.o")
-                _run([*command, *flags, "-c", str(source), "-o", str(objects[-1])])
-            _run([*_archiver(command, zig), "rcs", str(made), *map(str, objects)])
+                _run([*command, "-c", str(source), "-o", str(objects[-1])])
+            _run([*_archiver(head, zig), "rcs", str(made), *map(str, objects)])
         else:
             link = ["-fPIC", "-shared", "-s"]
             if target.name == "rpi0" and not libraries:
                 link += ["-nostdlib", "-ffreestanding"]  # no C library that could be of another ARM
             ends = [f"-l{x}" for x in libraries]
-            _run([*command, *flags, *link, *map(str, sources), "-o", str(made), *ends])
+            _run([*command, *link, *map(str, sources), "-o", str(made), *ends])
         # Into its folder under another name first: a process may have the old one loaded.
         beside = goal.with_name(f".{goal.name}.{os.getpid()}")
         shutil.copyfile(made, beside)
         os.chmod(beside, 0o755 if not target.freestanding else 0o644)
         os.replace(beside, goal)
     return goal
+
+
+def _apart(command: list[str], zig: bool) -> tuple[list[str], list[str]]:
+    """The compiler itself, and the flags that were given with it."""
+    if zig and "cc" in command:
+        at = command.index("cc") + 1
+    else:
+        at = next((k for k, word in enumerate(command) if word.startswith("-")), len(command))
+    return command[:at], command[at:]
 
 
 def _archiver(command: list[str], zig: bool) -> list[str]:
