@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -156,3 +159,28 @@ def test_quick(cli):
     code, out, _ = cli("doctor", "--quick")
     assert code == 0 and "self-test" not in out and "llvmlite" in out
     assert max(map(len, out.splitlines())) <= 160
+
+
+def test_libraries_that_do_not_load(tmp_path):
+    for name in ("numba", "llvmlite"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('wrong C library')")
+    path = os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)])
+    done = subprocess.run(
+        [sys.executable, "-m", "flatgrad", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=120,
+    )
+    report = json.loads(done.stdout)
+    assert done.returncode == 1 and not report["ok"]
+    failed = {c["name"]: c["value"] for c in report["checks"] if c["verdict"] == "fail"}
+    assert failed.keys() == {"llvm", "self-test"} and "wrong C library" in failed["self-test"]
+
+
+def test_a_part_that_breaks_does_not_hide_the_others(monkeypatch, cli_json):
+    monkeypatch.setattr(doctor, "libraries", lambda machine: 1 / 0)
+    code, report = cli_json("doctor", "--quick")
+    assert code == 1
+    assert named([doctor.Check(**c) for c in report["checks"]], "doctor").value.startswith("Zero")
+    assert report["checks"][-1]["name"] == "disk"

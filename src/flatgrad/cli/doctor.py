@@ -56,7 +56,7 @@ def run(options, screen: Screen) -> int:
     if not options.quick:
         parts.append(lambda: self_test(machine))
     for part in parts:
-        found = part()
+        found = _survived(part)
         checks += found
         for check in found:
             _show(check, screen)
@@ -71,6 +71,15 @@ def run(options, screen: Screen) -> int:
     else:
         screen.line(screen.coloured("all is well", "ok"))
     return 1 if failed else 0
+
+
+def _survived(part) -> list[Check]:
+    """The part's checks; what it could not bear is one that failed, and the others go on."""
+    try:
+        return part()
+    except Exception as error:
+        remedy = "please report it, with flatgrad doctor --json"
+        return [Check("doctor", f"{type(error).__name__}: {error}", "fail", remedy)]
 
 
 def _show(check: Check, screen: Screen) -> None:
@@ -197,7 +206,11 @@ def libraries(machine) -> list[Check]:
         name = "unknown"
     said = {k: os.environ[k] for k in THREADS if os.environ.get(k)}
     blas = Check("blas", f"{name} (NumPy's)")
-    threads = Check("threads", f"flatgrad {get_num_threads()}")
+    try:
+        count = get_num_threads()
+    except ImportError:  # no Numba: nothing runs on several threads
+        count = 1
+    threads = Check("threads", f"flatgrad {count}")
     if said:
         threads.value += "; " + ", ".join(f"{k}={v}" for k, v in said.items())
     elif machine.cores[1] > 1:
