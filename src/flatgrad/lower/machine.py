@@ -17,6 +17,8 @@ class Machine:
     split : bytes of lanes that a reduction of floats is spread over (lower/lanes.py); 0 leaves it to the
     compiler, which may then put additions into another order.
     exact : every result has the same bits wherever the program runs: see REPRODUCIBLE.
+    unroll : operations that a program may have when its short loops are written out (lower/unroll.py); 0
+    leaves them. It changes no order, hence no bits.
     """
 
     vector: int = 16
@@ -26,6 +28,7 @@ class Machine:
     align: int = 64
     split: int = 0
     exact: bool = False
+    unroll: int = 0
 
     def lanes(self, dtype) -> int:
         return max(self.vector // dtype.itemsize, 1)

@@ -19,6 +19,7 @@ from .machine import present
 from .nest import expressions, fresh, loads_of, reads_of, substitute, substitute_statement
 from .spread import spread
 from .strip import strip
+from .unroll import unroll
 
 
 def walk(body, path=()):
@@ -407,6 +408,7 @@ def run(body: list, dump=None) -> list:
     """All passes in order, and what this machine wants; ``dump(name, body)`` sees the body after each."""
     machine = present()
     steps = PASSES + (parallel.mark,) * machine.parallel + (lanes,) * bool(machine.split)
+    steps += (unroll,) * bool(machine.unroll)
     for step in steps:
         body = step(body)
         if dump is not None:
