@@ -8,12 +8,13 @@ it says so and runs nothing.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 
 from .emulate import install
-from .roots import ARM64
+from .roots import ARM64, PROJECT
 
 # A part of every layer that needs neither PyTorch, which has no place here, nor child processes.
 SUBSET = [
@@ -56,6 +57,32 @@ def check(title: str, arguments: list[str], cpu: str, seconds: float, whole=Fals
     return passed
 
 
+def same_bits(cpu: str, seconds: float) -> bool:
+    """Whether the judged programs, compiled reproducibly, give the bits there that they give here."""
+    script = "tests/boards/bits.py"
+    here = subprocess.run(
+        [sys.executable, str(PROJECT / script)], capture_output=True, text=True, cwd=PROJECT
+    )
+    there = ARM64.command(["/usr/bin/python3", f"/srv/flatgrad/{script}"], cpu)
+    try:
+        there = subprocess.run(there, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        print(f"{cpu} bits: STOPPED after {seconds:.0f} s")
+        return False
+    try:
+        here, there = json.loads(here.stdout), json.loads(there.stdout)
+    except json.JSONDecodeError:
+        print(f"{cpu} bits: FAILED", here.stderr[-2000:], there.stderr[-2000:], sep="\n    ")
+        return False
+    different = [name for name in here if here[name] != there.get(name)]
+    print(
+        f"{cpu} bits: {len(here) - len(different)} of {len(here)} programs give the bits of this PC"
+    )
+    if different:
+        print(f"{cpu} bits: FAILED, different: {' '.join(different)}")
+    return not different
+
+
 def tests(files: list[str], cpu: str, end: float) -> bool:
     """Run test files, one process each, as long as there is time."""
     passed = True
@@ -95,6 +122,7 @@ def main() -> int:
         passed &= check("doctor", ["-m", "flatgrad", "doctor", "--quick"], cpu, 60, whole=True)
         digits = ["/srv/flatgrad/examples/digits.py", *DIGITS]
         passed &= check("digits", digits, cpu, max(end - time.monotonic(), 60))
+        passed &= same_bits(cpu, max(end - time.monotonic(), 120))
         files = given.tests or (SUBSET if k == 0 else SUBSET[:3])
         passed &= tests(files, cpu, end)
     return 0 if passed else 1
