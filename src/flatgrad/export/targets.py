@@ -51,9 +51,18 @@ class Target:
     relaxed: bool = False
 
 
-def _machine(vector: int, registers: int, align: int = 64) -> Machine:
+def _machine(vector: int, registers: int, align: int = 64, unroll: int = 6000) -> Machine:
     # Vectors of C compilers need sums in lanes; without vectors there would be nothing but more code.
-    return Machine(vector, registers, NEVER, align=align, split=128 if vector >= 16 else 0)
+    # Loops are written out where the processor's cache for instructions is large as well.
+    large = vector >= 16
+    return Machine(
+        vector,
+        registers,
+        NEVER,
+        align=align,
+        split=128 if large else 0,
+        unroll=unroll if large else 0,
+    )
 
 
 _NEON = _machine(16, 32)
@@ -77,7 +86,7 @@ def _pi64(name: str, about: str, cpu: str) -> Target:
 
 
 _ALL = [
-    Target("generic", "any machine with a C99 compiler", _machine(16, 16)),
+    Target("generic", "any machine with a C99 compiler", _machine(16, 16, unroll=0)),
     Target(
         "rpi0",
         "Raspberry Pi 1 and Zero: ARMv6, arm1176jzf-s",
