@@ -203,6 +203,28 @@ def test_training_step_updates_in_place(tmp_path, rng):
             np.testing.assert_allclose(params[k], want[0][k], rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("command", compilers().values(), ids=compilers().keys())
+def test_reproducible_is_the_same_to_the_bit(tmp_path, command, rng):
+    """Long sums, products of matrices and functions: C agrees with Numba's machine code."""
+    x = rng.standard_normal((9, 301)).astype(np.float32)
+    params, velocity = network(rng)
+
+    def f(params, velocity, x):
+        step = training_step(params, velocity, x[:, :5], x[:, 5])
+        return step, fg.log_softmax(x @ x.T, 1), (x * x).sum(), fg.exp(x).mean(0).var()
+
+    here = fg.compile(f, params, velocity, x, reproducible=True)
+    made = fg.export(here, params, velocity, x, name="bits", path=tmp_path)
+    assert made.layout.reproducible
+    assert "ok" in selftest(made, command)
+    made.build(" ".join([*command, "-O2"]))
+    want = fg.func.tree.flatten(here(params, velocity, x))[0]
+    got = fg.func.tree.flatten(made.load()(params, velocity, x))[0]
+    assert all(
+        np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(got, want, strict=True)
+    )
+
+
 def test_scan_while_and_numbers(tmp_path):
     def f(x, n: int):
         def body(c, row):

@@ -74,7 +74,8 @@ def export(
     donate_argnums : int or tuple of int
         Arguments that results of their shapes and dtypes are written over: the state of a training step.
     reproducible : bool
-        The same bits everywhere, on every target and from every compiler.
+        The same bits everywhere, on every target and from every compiler. So is what ``fg.compile`` or
+        ``fg.jit`` made reproducible.
     max_ram, max_flash : int or str, optional
         Bytes (``"64K"``) that arguments, results and scratch memory may have; values are recomputed to
         meet it. And that constants may have (the command line counts the compiled code, too).
@@ -123,13 +124,14 @@ def export(
     goal = target_named(target)
     if blas not in BLAS:
         raise ArgumentError(f"export: blas must be None or 'cblas', got {blas!r}")
+    ram, flash = size_of("max_ram", max_ram), size_of("max_flash", max_flash)
+    form = form_of(f, example, keywords, donate_argnums)
+    reproducible = reproducible or form.reproducible
     if blas is not None and reproducible:
         raise ArgumentError(
             "export: reproducible=True needs the same order of additions everywhere, and libraries have "
             "their own; leave blas out"
         )
-    ram, flash = size_of("max_ram", max_ram), size_of("max_flash", max_flash)
-    form = form_of(f, example, keywords, donate_argnums)
     name = names.given_name(form.label if name is None else name)
     folder = Path(name if path is None else path)
     program, printed = _printed(form, name, goal, reproducible, blas, ram)

@@ -42,6 +42,8 @@ class Form:
         The arguments' values.
     recorded : (Graph, list of Node)
         The function as it was traced, from which derivatives can be taken, and what it captured.
+    reproducible : bool
+        Whether ``fg.compile`` or ``fg.jit`` made it so.
     """
 
     label: str
@@ -54,6 +56,7 @@ class Form:
     donated: tuple[int, ...]
     examples: list[np.ndarray]
     recorded: tuple[Graph, list]
+    reproducible: bool = False
 
     @property
     def paths(self) -> list[str]:
@@ -159,7 +162,9 @@ def _of_jit(f: JitFunction, example: tuple, keywords: dict, donate) -> Form:
     traced_spec = spec if keywords else spec.children[0]
     traced = Traced("export", f._flat(traced_spec, bool(keywords), static), kinds)
     donated = () if keywords else f._donated_leaves(spec.children[0])
-    return _whole(traced, _label(f), names, kinds, spec, donated, leaves)
+    form = _whole(traced, _label(f), names, kinds, spec, donated, leaves)
+    form.reproducible = f._reproducible
+    return form
 
 
 def _whole(traced: Traced, label, names, kinds, spec, donated, leaves) -> Form:
@@ -192,7 +197,7 @@ def _of_compiled(f: CompiledFunction, example: tuple, keywords: dict, donate) ->
         values = [_sample(made, k) for k in f._kinds]
     form = (bound.graph, bound.constants, bound.names, f._kinds, f._spec, f._result, bound.donated)
     held = [leaf(a, dtypes.as_dtype(a.dtype)) for a in bound.constants]
-    return Form(bound.label, *form, values, (bound.graph, held))
+    return Form(bound.label, *form, values, (bound.graph, held), bound.reproducible)
 
 
 def _value(x, kind: Kind) -> np.ndarray:
