@@ -184,3 +184,16 @@ def test_a_part_that_breaks_does_not_hide_the_others(monkeypatch, cli_json):
     assert code == 1
     assert named([doctor.Check(**c) for c in report["checks"]], "doctor").value.startswith("Zero")
     assert report["checks"][-1]["name"] == "disk"
+
+
+def test_where_no_process_can_be_started(monkeypatch, tmp_path):
+    def refused(scratch, parts):
+        raise OSError(8, "Exec format error")
+
+    monkeypatch.setattr(doctor, "_trial", refused)
+    checks = doctor.self_test(machine(tmp_path, {}))
+    assert [(c.name, c.verdict) for c in checks] == [
+        ("self-test", "ok"),
+        ("disk cache", "note"),
+        ("speed", "ok"),
+    ]

@@ -96,20 +96,20 @@ def speed(numba: bool) -> dict[str, float]:
     }
 
 
-def main(parts: list[str]) -> None:
-    """Run the parts asked for; ``numba`` says that programs can be compiled."""
+def report(parts: list[str]) -> dict:
+    """What the parts asked for find; ``numba`` says that programs can be compiled."""
     from flatgrad.program.cache import cache
 
     numba = "numba" in parts
-    report: dict = {}
+    found: dict = {}
     started = time.perf_counter()
-    report["differences"] = gradients(numba)
-    report["seconds"] = time.perf_counter() - started
-    report["hits"], report["misses"] = cache.hits, cache.misses
+    found["differences"] = gradients(numba)
+    found["seconds"] = time.perf_counter() - started
+    found["hits"], found["misses"] = cache.hits, cache.misses
     if "speed" in parts:
-        report["speed"] = speed(numba)
-    print(json.dumps(report))
+        found["speed"] = speed(numba)
+    return found
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print(json.dumps(report(sys.argv[1:])))

@@ -37,7 +37,7 @@ def run(options, screen: Screen) -> int:
         return _checked(what, arguments, options, directory, screen)
     if directory is not None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _cache_at(directory):
+    with cache_at(directory):
         report = _filled(what, arguments, options)
     screen.result(report)
     screen.line(
@@ -58,7 +58,7 @@ def _counted(programs: int) -> str:
 
 
 @contextmanager
-def _cache_at(directory: Path | None):
+def cache_at(directory: Path | None):
     """The cache in `directory`, for the block."""
     before = os.environ.get("FLATGRAD_CACHE_DIR")
     if directory is not None:
@@ -153,7 +153,7 @@ def _checked(what, arguments, options, directory: Path | None, screen: Screen) -
         shutil.copytree(source, copied, copy_function=shutil.copyfile)
         os.chmod(copied, 0o700)
         there = list(copied.glob("*.o")) + list(copied.glob("*.json"))
-        with _cache_at(copied):
+        with cache_at(copied):
             report = _filled(what, arguments, options)
     for name in ("stored", "bytes"):
         del report[name]
