@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
-import flatgrad
+import flatgrad.cli
 from flatgrad.cli.main import COMMANDS
 from flatgrad.cli.screen import Screen, UsageError, duration, size, time_text, written_size
 
@@ -78,6 +81,20 @@ def test_what_the_user_prints_stays_out_of_json(cli, module):
 
 def test_version(cli):
     assert cli("--version") == (0, f"flatgrad {flatgrad.__version__}\n", "")
+
+
+def test_the_installed_command_is_this_one():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    module, _, name = project["scripts"]["flatgrad"].partition(":")
+    assert getattr(importlib.import_module(module), name) is flatgrad.cli.main
+
+
+def test_interrupted(cli, monkeypatch):
+    def stopped(options, screen):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(COMMANDS["doctor"], "run", stopped)
+    assert cli("doctor") == (130, "", "flatgrad: interrupted\n")
 
 
 class Terminal:

@@ -105,3 +105,25 @@ def test_nothing_to_keep_is_a_failure(cli, tmp_path, monkeypatch):
     code, out, _ = cli("warmup", f"{tmp_path / 'idle.py'}:f")
     assert code == 1 and "does it evaluate anything?" in out
     assert cli("warmup", tmp_path / "missing.py")[0] == 2
+
+
+def test_functions_that_were_made_before(cli_json, tmp_path):
+    (tmp_path / "made_here.py").write_text(
+        "import flatgrad as fg\nimport numpy as np\nj = fg.jit(lambda x: (x * 1.375).sum())\n"
+    )
+    file, cache = tmp_path / "made_here.py", tmp_path / "cache"
+    code, report = cli_json("warmup", "--cache", cache, "--arg", "f8[3]", f"{file}:j")
+    assert code == 0 and report["compiled"] >= 1
+    assert report["directory"] == str(cache)
+    assert os.environ["FLATGRAD_CACHE_DIR"] != str(cache)
+
+
+def test_what_was_compiled_at_import_counts(cli_json, tmp_path):
+    (tmp_path / "made_there.py").write_text(
+        "import flatgrad as fg\nimport numpy as np\n"
+        "c = fg.compile(lambda x: (x * 1.625).sum(), np.zeros(3))\n"
+    )
+    code, report = cli_json(
+        "warmup", "--cache", tmp_path / "cache", f"{tmp_path / 'made_there.py'}:c"
+    )
+    assert (code, report["compiled"], report["programs"]) == (0, 1, 1)

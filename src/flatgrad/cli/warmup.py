@@ -108,10 +108,13 @@ def _run(text: str, arguments: list[str], options) -> None:
         return
     import flatgrad
 
-    if hasattr(g.function, "njit"):
-        g.function(*g.example, **g.keywords)
-    else:
-        flatgrad.compile(g.function, *g.example, **g.keywords)(*g.example, **g.keywords)
+    from ..func.compile import CompiledFunction
+    from ..func.jit import JitFunction
+
+    function = g.function
+    if not isinstance(function, CompiledFunction | JitFunction):
+        function = flatgrad.compile(function, *g.example, **g.keywords)
+    _evaluate(function(*g.example, **g.keywords))
 
 
 def _evaluate(result) -> None:
