@@ -101,6 +101,14 @@ SCRIPTS = {
         "Ratios in this table are LAPACK's time over ours: above 1, flatgrad is ahead.",
     ),
     "robotics": Script("Estimation and control", "From a Numba loop, beside CasADi."),
+    "export": Script(
+        "Exported C",
+        "Compiled with `gcc -O3 -march=native`, called from a Numba loop. CasADi's C has no loops: all is "
+        "written out.",
+    ),
+    "export_counts": Script(
+        "Exported C: instructions and bytes", "Of one call, by callgrind; code as gcc makes it."
+    ),
 }
 
 
