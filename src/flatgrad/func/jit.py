@@ -263,7 +263,7 @@ class JitFunction:
                 f"{self._label}: out= cannot be given where the call is recorded for derivatives or into "
                 "another trace; call it under no_grad(), or leave out= out"
             )
-        if self._reproducible and modes.pending < 0:
+        if self._reproducible and modes.pending >= 0:
             raise GradientError(
                 f"{self._label}: a reproducible function does not record, since what follows it would be "
                 "part of its program; call it under no_grad(), or take the derivative inside: "

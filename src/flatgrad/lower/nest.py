@@ -236,7 +236,7 @@ def _arg_reduction(node, buffer, op, all_axes, kept, dims, at, value) -> Nest:
     position = flat_index(
         [index_of([all_axes[k]])[0] for k in dims], [all_axes[k].extent for k in dims]
     )
-    new = fresh("x")
+    new = fresh("new")
     x = ir.var(new, dtype)
     first = position.eq(0)
     if dtype.category == dtypes.BOOL:
@@ -275,7 +275,7 @@ def _two_pass_arg_reduction(pull: Pull, node: Node, buffer: Buffer, op: str) -> 
     source, dims = node.inputs[0], node.attrs[0]
     kept = [k for k in range(len(source.shape)) if k not in dims]
     count = math.prod(source.shape[k] for k in dims)
-    extremum = Buffer(fresh("b"), source.dtype, buffer.size, "arena")
+    extremum = Buffer(fresh("extremum"), source.dtype, buffer.size, "arena")
 
     def nest(target: Buffer, how: str, start: Expr, value_at) -> Nest:
         axes = axes_of(source.shape)
