@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .given import add_function, given, need_example
 from .memory import add_memory, fits, measured, show_memory
-from .screen import Screen, UsageError, written_size
+from .screen import Progress, Screen, UsageError, written_size
 
 ABOUT = "write a function as C99, with header, self-test and loader"
 DESCRIPTION = "Write FUNCTION (module.py:f or package.module:f) as C99, for a board."
@@ -26,12 +26,14 @@ def run(options, screen: Screen) -> int:
         return targets(screen)
     how = export_options(options)
     g = need_example(given(options))
-    made = exported(
-        g, **how, name=options.name, path=options.path, casadi=options.casadi, blas=options.blas
-    )
-    if options.build:
-        made.build(options.cc)
-    figures = measured(made, options.cc) if options.build or options.max_flash else made.memory
+    more = {"casadi": options.casadi, "blas": options.blas}
+    with Progress("export") as progress:
+        progress.step(1, f"{g.label} for {options.target}")
+        made = exported(g, **how, **more, name=options.name, path=options.path)
+        if options.build:
+            progress.step(1, "building; the first time for a processor zig takes a minute")
+            made.build(options.cc)
+        figures = measured(made, options.cc) if options.build or options.max_flash else made.memory
     limits = {"ram": how["max_ram"], "flash": how["max_flash"]}
     too_large = fits(figures, limits)
     screen.result(
