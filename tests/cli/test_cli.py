@@ -27,6 +27,7 @@ ERRORS = {
     "code as a name": (("bench", "os:system('x')"), "module.py:f"),
     "bad time": (("bench", "--deadline", "1", "os:getcwd"), "1ms"),
     "words after dashes": (("doctor", "--", "x"), "nothing can follow"),
+    "half an option": (("doctor", "--js"), "unrecognized"),
     "nothing to warm up": (("warmup",), "warmup module.py:f"),
     "no such cache": (("warmup", "--check", "--cache", "nowhere", "x.py"), "no cache"),
 }
@@ -36,6 +37,8 @@ ERRORS = {
 def test_help_fits_a_screen(cli, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, err = cli(*command.split(), "--help")
+    monkeypatch.setenv("COLUMNS", "many")
+    assert cli(*command.split(), "--help") == (code, out, err)
     lines = out.rstrip("\n").split("\n")
     assert (code, err) == (0, "")
     assert len(lines) < 24 and max(map(len, lines)) < 80  # a line is left for the prompt
@@ -93,7 +96,7 @@ def test_interrupted(cli, monkeypatch):
     def stopped(options, screen):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(COMMANDS["doctor"], "run", stopped)
+    monkeypatch.setattr("flatgrad.cli.doctor.run", stopped)
     assert cli("doctor") == (130, "", "flatgrad: interrupted\n")
 
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from .given import add_function, given, need_example
 from .screen import Progress, Screen, UsageError, duration, time_text
 
-ABOUT = "time a function's calls, against a deadline"
 DESCRIPTION = "Time calls of FUNCTION (module.py:f), compiled; exit 1 if a deadline is missed."
 USAGE = "[--deadline 1ms] [options] FUNCTION"
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from .screen import Progress, Screen, size, time_text
 
-ABOUT = "check this machine: versions, processor, cache, self-test, speed"
 DESCRIPTION = "Check this machine. Exit code 1 if the self-test, or what it needs, fails."
 USAGE = "[--quick] [--json]"
 

@@ -6,7 +6,6 @@ from .given import add_function, given, need_example
 from .memory import add_memory, fits, measured, show_memory
 from .screen import Progress, Screen, UsageError, written_size
 
-ABOUT = "write a function as C99, with header, self-test and loader"
 DESCRIPTION = "Write FUNCTION (module.py:f or package.module:f) as C99, for a board."
 USAGE = "[-o FOLDER] [--target T] [options] FUNCTION"
 

@@ -10,7 +10,6 @@ from .given import add_function, given, need_example
 from .memory import add_memory, fits, measured, show_memory
 from .screen import Progress, Screen, UsageError
 
-ABOUT = "how much RAM and flash functions need on a board"
 DESCRIPTION = "RAM and flash of each FUNCTION (module.py:f) on a board; exit 1 if too much."
 USAGE = "[--target T] [--max-ram 64K] [options] FUNCTION..."
 

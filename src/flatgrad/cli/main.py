@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
-import traceback
 
 import flatgrad
 
 from ..errors import FlatgradError
-from . import bench, doctor, exporting, inspection, warmup
 from .screen import Screen, UsageError
 
 __all__ = ["FAILED", "FINE", "INTERRUPTED", "MISUSED", "main"]
 
 FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
+# The module of each command, which is imported when it is asked for, and what it is for.
 COMMANDS = {
-    "export": exporting,
-    "inspect": inspection,
-    "bench": bench,
-    "doctor": doctor,
-    "warmup": warmup,
+    "export": ("exporting", "write a function as C99, with header, self-test and loader"),
+    "inspect": ("inspection", "how much RAM and flash functions need on a board"),
+    "bench": ("bench", "time a function's calls, against a deadline"),
+    "doctor": ("doctor", "check this machine: versions, processor, cache, self-test, speed"),
+    "warmup": ("warmup", "fill a cache that can be copied to boards of the same kind"),
 }
 
 
@@ -35,12 +35,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _formatter(prog: str):
-    width = min(80, int(os.environ.get("COLUMNS") or 80))
+    columns = os.environ.get("COLUMNS", "")
+    width = min(80, int(columns)) if columns.isdigit() else 80
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=18, width=width)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def _module(command: str):
+    return importlib.import_module(f"{__package__}.{COMMANDS[command][0]}")
+
+
+def parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; of the commands, only the one that is asked for is a whole one."""
+    asked = next((word for word in argv if not word.startswith("-")), None)
     top = _Parser(
         "flatgrad",
         description="Gradients compiled for small computers.",
@@ -49,10 +55,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"flatgrad {flatgrad.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
+    for name, (_, about) in COMMANDS.items():
+        if name != asked:
+            commands.add_parser(name, help=about)
+            continue
+        module = _module(name)
         command = commands.add_parser(
             name,
-            help=module.ABOUT,
+            help=about,
+            allow_abbrev=False,
             description=module.DESCRIPTION,
             usage=f"flatgrad {name} {module.USAGE}",
             formatter_class=_formatter,
@@ -84,21 +95,20 @@ def main(argv: list[str] | None = None) -> int:
     0
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    behind = (
-        argv[argv.index("--") + 1 :] if "--" in argv else []
-    )  # argparse would mix them with ours
+    # argparse would mix the words behind -- with ours.
+    behind = argv[argv.index("--") + 1 :] if "--" in argv else []
     ours = argv[: argv.index("--")] if "--" in argv else argv
     screen = Screen("--json" in ours)
     try:
         # What the user's code prints must not get between the braces.
         with contextlib.redirect_stdout(sys.stderr) if screen.json else contextlib.nullcontext():
-            options = parser().parse_args(ours)
+            options = parser(ours).parse_args(ours)
             options.behind = behind
             if behind and options.command != "warmup":
                 raise UsageError(
                     f"{options.command}: nothing can follow --, got {' '.join(behind)}"
                 )
-            return COMMANDS[options.command].run(options, screen)
+            return _module(options.command).run(options, screen)
     except SystemExit as end:  # --help, --version; or the user's script
         return _code(end)
     except KeyboardInterrupt:
@@ -110,6 +120,8 @@ def main(argv: list[str] | None = None) -> int:
         return screen.fail(str(error), "UsageError", MISUSED)
     except Exception as error:
         if "--traceback" in ours:
+            import traceback
+
             traceback.print_exc()
         return screen.fail(_sentence(error), type(error).__name__, FAILED)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from .given import add_function, found, given
 from .screen import Progress, Screen, UsageError, size
 
-ABOUT = "fill a cache that can be copied to boards of the same kind"
 DESCRIPTION = """Compile what functions (module.py:f) and scripts (script.py) use into a cache
 that boards of the same kind can have a copy of."""
 USAGE = "[--cache DIR] [--check] WHAT... [-- WORDS FOR A SCRIPT]"
