@@ -1,7 +1,7 @@
 """What the same bits everywhere cost: ``python benchmarks/reproducible.py``.
 
 Each program is compiled twice, as usual and with ``reproducible=True``, and called in turns in one process;
-the least time counts. The ratio is what the mode takes: vectors of 16 bytes, nothing fused, sums in one order.
+the least time counts. The ratio is what the mode takes: 16-byte vectors, nothing fused, sums in one order.
 """
 
 from __future__ import annotations
