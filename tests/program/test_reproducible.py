@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -129,6 +130,25 @@ def test_nothing_may_be_reordered():
     Emitter(module, program, "f").emit()
     flags = ("reassoc", "contract", "nnan", "nsz", "fast", "arcp", "afn")
     assert not [line for line in str(module).splitlines() if set(line.split()) & set(flags)]
+
+
+@pytest.mark.parametrize("target", ["x86", "neon"])
+def test_no_instruction_rounds_a_product_and_a_sum_at_once(target):
+    """In the assembly for processors that have such instructions; the usual program is full of them."""
+    from flatgrad.lower.machine import Machine
+    from tests.emit.test_vectorised import assembly
+
+    x = fg.zeros((40, 40))
+    graph, _ = prepared(_graph(lambda x: (fg.exp(x @ x) * x).sum() + (x[0] * x[1]).sum(), x))
+    machines = {"usual": Machine(), "same": REPRODUCIBLE}
+    programs = {name: lower_within(graph, None, machine=m) for name, m in machines.items()}
+    text = assembly(target, programs)
+    fused = {
+        name: len(re.findall(r"vfn?m(add|sub)|fn?m(la|ls|add|sub)\b", t))
+        for name, t in text.items()
+    }
+    assert fused["usual"] > 0
+    assert fused["same"] == 0
 
 
 def _graph(f, x):
