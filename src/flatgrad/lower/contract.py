@@ -20,22 +20,32 @@ from .nest import Nest, fresh, identity, memory_accumulation, substitute
 from .pull import Pull, flat_index
 from .tile import Dim, Problem, best, tiled_nest
 
-# Multiply-adds from which register tiles beat loops that LLVM arranges.
-TILE_WORK = 256
+# Multiply-adds from which register tiles beat loops that LLVM arranges: with short vectors, with vectors of
+# four numbers or more times a vector, and two matrices (5 x 5 ones take a quarter of the time).
+TILE_WORK, TILE_VECTOR, TILE_MATRIX = 256, 110, 64
+WIDE = 4  # numbers
 
 
 def contraction(pull: Pull, node: Node, buffer: Buffer, accumulate: bool = False) -> list[Nest]:
     """``buffer = a . b``, or ``buffer += a . b``."""
     c = Contraction(pull, node, buffer, accumulate)
     if c.x.kind == "load" and c.y.kind == "load" and node.dtype.is_floating_point:
-        work = prod(axis.extent for group in (c.rows, c.cols, c.inner) for axis in group)
-        if work >= TILE_WORK and c.strides is not None:
+        rows, cols, inner = (prod(a.extent for a in group) for group in (c.rows, c.cols, c.inner))
+        work = rows * cols * inner
+        if work >= _least_work(min(rows, cols), node.dtype) and c.strides is not None:
             if work >= present().blas_work:
                 call = c.gemm()
                 if call is not None:
                     return [call]
             return c.tiled()
     return [c.loops()]
+
+
+def _least_work(narrow: int, dtype) -> int:
+    """From how many multiply-adds on a tile is worth it; `narrow` is the result's smaller extent."""
+    if present().lanes(dtype) < WIDE:
+        return TILE_WORK
+    return TILE_MATRIX if narrow > 1 else TILE_VECTOR
 
 
 class Contraction:
