@@ -43,7 +43,7 @@ def contraction(pull: Pull, node: Node, buffer: Buffer, accumulate: bool = False
 
 def _least_work(narrow: int, dtype) -> int:
     """From how many multiply-adds on a tile is worth it; `narrow` is the result's smaller extent."""
-    if present().lanes(dtype) < WIDE:
+    if present().exact or present().lanes(dtype) < WIDE:
         return TILE_WORK
     return TILE_MATRIX if narrow > 1 else TILE_VECTOR
 
