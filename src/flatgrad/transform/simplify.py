@@ -14,6 +14,7 @@ import numpy as np
 
 from ..graph.node import CONST, PROJ, Graph, Node, const, placeholder
 from ..graph.op import op_named
+from ..ops.cost import CALL, scalar_cost
 from .trace import intern
 
 __all__ = ["Builder", "simplify"]
@@ -38,7 +39,8 @@ class Builder:
         return found
 
     def _simpler(self, op, inputs, attrs, shape, dtype) -> Node | None:
-        if inputs and op.outputs == 1 and op.kind in FOLDING and all(n.op is CONST for n in inputs):
+        constant = inputs and op.outputs == 1 and all(n.op is CONST for n in inputs)
+        if constant and _folds(op, attrs):
             return _fold(op, inputs, attrs, shape, dtype)
         rule = RULES.get(op.name)
         return None if rule is None else rule(self, inputs, attrs, shape, dtype)
@@ -56,7 +58,15 @@ class Builder:
         return self.make(op, inputs, attrs, shape, dtype)
 
 
-FOLDING = ("elementwise", "movement")
+# Elementwise operations that are the same everywhere, though they are dear.
+EXACT = ("div", "reciprocal", "remainder", "fmod", "floor_divide", "floor_quotient", "sqrt")
+
+
+def _folds(op, attrs) -> bool:
+    """Whether NumPy has the program's own bits: of functions it has last bits that depend on the machine."""
+    if op.kind != "elementwise":
+        return op.kind == "movement"
+    return op.name in EXACT or scalar_cost(op, attrs) < CALL
 
 
 def _fold(op, inputs, attrs, shape, dtype) -> Node:
