@@ -33,11 +33,7 @@ def written(directory: Path) -> int | None:
 
 def trained(sizes: tuple[int, ...]):
     """A network and its optimiser behind their first step, so that there is a state."""
-    layers = [
-        layer
-        for pair in pairwise(sizes)
-        for layer in (nn.Linear(*pair), nn.ReLU())
-    ]
+    layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
     model = nn.Sequential(*layers[:-1])
     opt = fg.optim.AdamW(model.parameters())
     model(fg.ones(1, sizes[0])).sum().backward()
