@@ -18,6 +18,7 @@ from pathlib import Path
 from llvmlite import ir as L
 
 from ..lower import ir
+from .gemm import oriented
 
 I32, PTR = L.IntType(32), L.PointerType()
 BLAS_MODULE = "scipy.linalg.cython_blas"
@@ -93,15 +94,7 @@ def gemm_call(emitter, s: ir.Gemm) -> None:
     """Fortran gemm on the transposed problem: column-major ``c' (n x m) = b' (n x k) a' (k x m)``."""
     from .llvm import constant
 
-    a, b, c = s.a, s.b, s.c
-    m, n, k = s.m, s.n, s.k
-    if c[3] != 1 and not (n == 1 and c[2] == 1):
-        # The output runs down its columns: compute the transpose of everything.
-        a, b, m, n = _transposed(b), _transposed(a), n, m
-        c = _transposed(c)
-    flag_a, lead_a = _layout(a, m, k)
-    flag_b, lead_b = _layout(b, k, n)
-    lead_c = max(c[2], n, 1)
+    g = oriented(s)
     builder = emitter.b
     symbol = SYMBOLS[s.dtype.itemsize][0]
     fn = emitter.module.globals.get(symbol)
@@ -126,31 +119,19 @@ def gemm_call(emitter, s: ir.Gemm) -> None:
     builder.call(
         fn,
         [
-            flag(flag_b),
-            flag(flag_a),
-            number(n),
-            number(m),
-            number(k),
+            flag("NT"[g.transposed_b]),
+            flag("NT"[g.transposed_a]),
+            number(g.n),
+            number(g.m),
+            number(g.k),
             scalar(1.0),
-            emitter.pointer(b[0], b[1]),
-            number(lead_b),
-            emitter.pointer(a[0], a[1]),
-            number(lead_a),
+            emitter.pointer(*g.b),
+            number(g.lead_b),
+            emitter.pointer(*g.a),
+            number(g.lead_a),
             scalar(1.0 if s.accumulate else 0.0),
-            emitter.pointer(c[0], c[1]),
-            number(lead_c),
+            emitter.pointer(*g.c),
+            number(g.lead_c),
         ],
     )
 
-
-def _transposed(operand):
-    buffer, offset, rs, cs = operand
-    return buffer, offset, cs, rs
-
-
-def _layout(operand, rows: int, cols: int) -> tuple[str, int]:
-    """(flag, leading dimension) of a row-major operand seen by Fortran: 'N' if its rows are contiguous."""
-    _, _, rs, cs = operand
-    if (cs == 1 or cols == 1) and (rs >= cols or rows == 1):
-        return "N", max(rs if rows > 1 else cols, cols, 1)
-    return "T", max(cs if cols > 1 else rows, rows, 1)
