@@ -134,4 +134,3 @@ def gemm_call(emitter, s: ir.Gemm) -> None:
             number(g.lead_c),
         ],
     )
-

@@ -90,6 +90,9 @@ class Function:
         self.words = Names([name, f"{name}_run", "in", "out", "work"])
         self.pointers = {b: self.words.new(b.name) for b in (*program.inputs, *program.outputs)}
         self.pointers |= {b: self.words.new(b.name) for b in program.place}
+        self.pointers |= {
+            b: f"{self.pointers[b]}.x" for b, a in self.constants.items() if _by_bits(a)
+        }
         self.slots = [self.words.new(f"slot{k}") for k in range(len(program.slots))]
         self.used: set[Buffer] = set()
 
@@ -141,11 +144,13 @@ class Function:
         name, kind = self.pointers[buffer], memory_type(buffer.dtype)
         flat = values.reshape(-1)
         size = max(flat.size, 1)
-        if buffer.dtype.is_floating_point and not np.isfinite(flat).all():
+        if _by_bits(values):
+            name = name.removesuffix(".x")
             bits = 8 * buffer.dtype.itemsize
             words = [bit_pattern(x, buffer.dtype) for x in flat]
-            union = f"static const union {{\n    uint{bits}_t bits[{size}];\n    {kind} x[{size}];\n}}"
-            self.pointers[buffer] = f"{name}.x"
+            union = (
+                f"static const union {{\n    uint{bits}_t bits[{size}];\n    {kind} x[{size}];\n}}"
+            )
             return f"{union} {name} = {{{{\n{_lines(words)}\n}}}};\n"
         words = [literal(x, buffer.dtype) for x in flat.tolist()] or ["0"]
         return f"static const {kind} {name}[{size}] = {{\n{_lines(words)}\n}};\n"
@@ -238,6 +243,11 @@ def _written(body) -> set[Buffer]:
         for inner in ir.bodies(s):
             found |= _written(inner)
     return found
+
+
+def _by_bits(values: np.ndarray) -> bool:
+    """Whether some of these numbers have no literal."""
+    return values.dtype.kind == "f" and not np.isfinite(values).all()
 
 
 def _lines(words: list[str]) -> str:

@@ -20,12 +20,12 @@ _HEAD = """\
 /* The formulas below are meant as they are written, whatever the command line says: no sum is put into another
    order, no NaN assumed away, and products are fused with sums {fused}. */
 #if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
 #if defined(__x86_64__) || defined(__aarch64__)
-#pragma float_control(precise, on)
+#pragma float_control(precise, on) /* allows contraction, so that comes next */
 #else
 #pragma clang fp reassociate(off)
 #endif
+#pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off", "no-associative-math", "no-reciprocal-math")
 #pragma GCC optimize("no-finite-math-only", "signed-zeros", "no-tree-loop-distribute-patterns")

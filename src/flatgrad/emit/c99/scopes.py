@@ -52,7 +52,9 @@ class Scopes:
             self._inside(s, here)
 
     def _inside(self, s, here: tuple) -> None:
-        if isinstance(s, ir.While):  # one block in C: what the condition reads is declared before it
+        if isinstance(
+            s, ir.While
+        ):  # one block in C: what the condition reads is declared before it
             self._visit(s.before, here)
             self._visit(s.body, here, len(s.before) + 1, id(s.before))
         else:

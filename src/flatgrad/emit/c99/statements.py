@@ -76,7 +76,8 @@ class Statements(Expressions):
                 self.whole(body[place], (key, start + place))
             else:
                 while (
-                    place + count < len(body) and self.only_fills(body[place + count], key) is output
+                    place + count < len(body)
+                    and self.only_fills(body[place + count], key) is output
                 ):
                     count += 1
                 self.guarded.add(output)

@@ -99,6 +99,7 @@ def vector(dtype: DType, count: int, contract: bool) -> str:
     parameters = [f"x{k}" for k in range(count)]
     f, n = ctype(dtype), name_of(dtype, count)
     lanes = [f"__builtin_fma{'f' * (f == 'float')}(x[{k}], y[{k}], z[{k}])" for k in range(count)]
+
     # Written out, as compilers make registers of what has constant indices.
     def each(line: str) -> str:
         return "\n".join("    " + line.replace("#", str(k)) for k in range(count))
@@ -138,8 +139,6 @@ def summed(dtype: DType, count: int) -> str:
         body = f"    return {lanes[0]} + {lanes[1]};"
     else:
         h = name_of(dtype, half)
-        low, high = (
-            f"fg_make_{h}({', '.join(part)})" for part in (lanes[:half], lanes[half:])
-        )
+        low, high = (f"fg_make_{h}({', '.join(part)})" for part in (lanes[:half], lanes[half:]))
         body = f"    return fg_sum_{h}(fg_add_{h}({low}, {high}));"
     return _SUM.format(f=f, n=n, v=f"fg_{n}", body=body)
