@@ -14,7 +14,7 @@ from ...graph import dtypes
 from ...graph.dtypes import DType
 from ...lower import ir
 from ...lower.index import value_range
-from ...lower.ir import Axis, Expr
+from ...lower.ir import Expr
 from .helpers import helper
 from .words import bit_pattern, ctype, literal, short
 
@@ -32,7 +32,7 @@ def is_small(e: Expr) -> bool:
     if e.dtype is not dtypes.int64:
         return False
     low, high = value_range(e)
-    return -(2**31) < low and high < 2**31
+    return low > -(2**31) and high < 2**31
 
 
 class Expressions:

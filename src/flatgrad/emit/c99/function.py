@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...graph import dtypes
 from ...lower import ir
 from ...lower.ir import Buffer
 from ...lower.machine import BASELINE, Machine
 from .helpers import HEAD, HEAD_EXACT
 from .statements import Statements
-from .words import Names, bit_pattern, literal, memory_type, short
+from .words import Names, bit_pattern, literal, memory_type
 
 __all__ = ["Printed", "source"]
 
@@ -183,7 +182,7 @@ class Function:
         return f"{const}{memory_type(b.dtype)} *restrict {self.pointers[b]}"
 
     def memory(self, buffer: Buffer, slot: int) -> str:
-        """The type of a buffer's elements; one that may alias, where a slot holds other types at other times."""
+        """The type of a buffer's elements; one that may alias, if its slot holds other types as well."""
         kinds = {b.dtype for b, s in self.program.place.items() if s == slot}
         kind = memory_type(buffer.dtype)
         return kind if len(kinds) == 1 else f"FG_ALIAS {kind}"

@@ -17,8 +17,8 @@ _HEAD = """\
 #include <stddef.h>
 #include <stdint.h>
 
-/* The formulas below are meant as they are written, whatever the command line says: no sum is put into another
-   order, no NaN assumed away, and products are fused with sums {fused}. */
+/* The formulas below are meant as they are written, whatever the command line says: no sum is put into
+   another order, no NaN assumed away, and products are fused with sums {fused}. */
 #if defined(__clang__)
 #if defined(__x86_64__) || defined(__aarch64__)
 #pragma float_control(precise, on) /* allows contraction, so that comes next */
@@ -154,8 +154,8 @@ FG_INLINE {f} fg_{name}_{s}({f} x)
 #endif
 """
 
-# Numbers from `whole` on have no fraction; adding it to a smaller one and taking it away rounds, ties to even.
-# The sign of zero is the number's.
+# Numbers from `whole` on have no fraction; adding it to a smaller one and taking it away rounds, ties to
+# even. The sign of zero is the number's.
 _NEAREST = """\
     const {f} a = fg_abs_{s}(x);
     const {f} t = a < {whole} ? (a + {whole}) - {whole} : a;
@@ -348,7 +348,7 @@ def _words(dtype: DType) -> dict[str, str]:
         "top": str(bits - 1),
         "top_bit": u(1 << (bits - 1)),
         "infinity": u((2 * bias + 1) << mantissa),
-        "nan": u(((4 * bias + 3) << (mantissa - 1))),
+        "nan": u((4 * bias + 3) << (mantissa - 1)),
         "fraction": u((1 << mantissa) - 1),
         "one": u(1 << mantissa),
         "two": u(1 << (mantissa + 1)),

@@ -1,7 +1,7 @@
 """The C99 of register tiles: accumulators are vectors with names, so that they stay in registers.
 
-A vector of any number of lanes is kept as vectors of 1, 2, 4, ... lanes: nothing is read or written outside of
-the arrays, and every lane does what it does in one register.
+A vector of any number of lanes is kept as vectors of 1, 2, 4, ... lanes: nothing is read or written outside
+of the arrays, and every lane does what it does in one register.
 """
 
 from __future__ import annotations

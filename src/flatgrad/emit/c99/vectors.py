@@ -1,7 +1,7 @@
-"""Vectors of a few lanes, in C: GNU's vector types where the processor has such registers, small arrays elsewhere.
+"""Vectors of a few lanes, in C: GNU's vector types where the processor has such registers, else structs.
 
-A vector type wider than the processor's registers would be taken apart through memory; a struct of an array is
-something that every C99 compiler knows. Both do the same operations on the same lanes.
+A vector type wider than the processor's registers would be taken apart through memory; a struct of an array
+is something that every C99 compiler knows. Both do the same operations on the same lanes.
 """
 
 from __future__ import annotations

@@ -12,10 +12,51 @@ from ...graph.dtypes import DType
 
 __all__ = ["Names", "bit_pattern", "ctype", "literal", "memory_type", "short"]
 
-KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int "
-    "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
-    "volatile while main in out work asm typeof linux unix".split()
+KEYWORDS = frozenset(  # and names that mean something to some compilers
+    [
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+        "main",
+        "in",
+        "out",
+        "work",
+        "asm",
+        "typeof",
+        "linux",
+        "unix",
+    ]
 )
 LONGEST = 31  # what C99 promises to tell apart in external names
 
