@@ -10,21 +10,11 @@ import pytest
 import flatgrad as fg
 from flatgrad.func.tree import flatten
 from support.c import STRICT, compilers
-from support.workloads import WORKLOADS, workload
-
-# What docs/export.md says: ulps of each result's largest element.
-ULPS = 64
+from support.workloads import WORKLOADS, assert_near, interpreted, workload
 
 # One of each formula; the other precision and size of it is slow.
 QUICK = ["rosenbrock", "ekf", "mpc", "digits", "cnn", "lstm", "scan"]
 REST = [pytest.param(n, marks=pytest.mark.slow) for n in WORKLOADS if n not in QUICK]
-
-
-def interpreted(it):
-    """Every result's leaves, node by node in NumPy."""
-    with fg.set_compile("never"):
-        result = fg.jit(it.function)(*it.example)
-        return [np.asarray(t.tolist(), it.dtype) for t in flatten(result)[0]]
 
 
 def built(it, folder, *flags, **how):
@@ -47,19 +37,12 @@ def leaves(result) -> list[np.ndarray]:
     return [np.asarray(a) for a in flatten(result)[0]]
 
 
-def assert_near(found, expected, dtype):
-    for k, (a, b) in enumerate(zip(found, expected, strict=True)):
-        allowed = ULPS * np.finfo(dtype).eps * max(np.abs(b).max(), np.finfo(dtype).tiny)
-        assert a.shape == b.shape
-        assert np.abs(a - b).max() <= allowed, f"result {k}"
-
-
 @pytest.mark.parametrize("name", [*QUICK, *REST])
 def test_c_gives_the_interpreters_numbers(tmp_path, name):
     it = workload(name)
     call = built(it, tmp_path).load()
     given = copy.deepcopy(it.example)
-    assert_near(leaves(call(*given)), interpreted(it), it.dtype)
+    assert_near(leaves(call(*given)), it)
     # What is given up is updated in place, and nothing else is.
     for k, (now, before) in enumerate(zip(given, it.example, strict=True)):
         pairs = zip(leaves(now), leaves(before), strict=True)

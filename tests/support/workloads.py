@@ -15,8 +15,17 @@ from pathlib import Path
 import numpy as np
 
 import flatgrad as fg
+from flatgrad.func.tree import flatten
 
-__all__ = ["SMALL", "WORKLOADS", "Workload", "workload"]
+__all__ = [
+    "SMALL",
+    "WORKLOADS",
+    "Workload",
+    "assert_near",
+    "interpreted",
+    "moved",
+    "workload",
+]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -43,6 +52,40 @@ class Workload:
     example: tuple
     donate_argnums: tuple[int, ...]
     dtype: np.dtype
+
+
+# What docs/export.md says of C, and what holds for Numba: ulps of each result's largest element, and so many
+# times what the result changes by when every argument moves by an ulp.
+ULPS, CONDITION = 64, 16
+
+
+def interpreted(it: Workload, example=None) -> list[np.ndarray]:
+    """Every result's leaves, node by node in NumPy."""
+    with fg.set_compile("never"):
+        result = fg.jit(it.function)(*(it.example if example is None else example))
+        return [np.asarray(t.tolist(), it.dtype) for t in flatten(result)[0]]
+
+
+def moved(tree):
+    """Every number an ulp away, up and down in turn."""
+    if isinstance(tree, dict):
+        return {k: moved(v) for k, v in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(moved(v) for v in tree)
+    if tree.dtype.kind != "f":
+        return tree
+    way = np.where(np.arange(tree.size) % 2, np.inf, -np.inf).reshape(tree.shape)
+    return np.nextafter(tree, way.astype(tree.dtype))
+
+
+def assert_near(found, it: Workload) -> None:
+    """Results of `it` for its example are the interpreter's, within what the documentation says."""
+    expected, near = interpreted(it), interpreted(it, moved(it.example))
+    for k, (a, b, c) in enumerate(zip(found, expected, near, strict=True)):
+        # A zero that must not be negative (a mean of squares) makes NaN of the change.
+        change = np.nan_to_num(np.abs(b - c), nan=0.0).max()
+        allowed = ULPS * np.finfo(b.dtype).eps * np.abs(b).max() + CONDITION * change
+        np.testing.assert_allclose(np.asarray(a), b, rtol=0, atol=allowed, err_msg=f"result {k}")
 
 
 def workload(name: str) -> Workload:

@@ -153,9 +153,8 @@ class Expressions:
             return f"({kind})(({kind}){x} >> {y})"
         if dtype.itemsize < 4:
             return f"({kind})({x} {op} {y})"
-        unsigned = f"u{kind}" if dtype.is_signed else kind
-        other = y if op == "<<" else f"({unsigned}){y}"
-        return f"({kind})(({unsigned}){x} {op} {other})"
+        other = y if op == "<<" else _unsigned(y, kind)
+        return _Wrapped(f"({kind})({_unsigned(x, kind)} {op} {other})")
 
     def unary(self, e: Expr) -> str:
         x = self.expr(e.args[0])
@@ -274,6 +273,19 @@ def _uses(roots) -> tuple[Counter, list[Expr]]:
         stack.append((e, True))
         stack += [(a, False) for a in reversed(e.args)]
     return counts, order
+
+
+class _Wrapped(str):
+    """Unsigned arithmetic, cast to the signed type."""
+
+    __slots__ = ()
+
+
+def _unsigned(text: str, kind: str) -> str:
+    """An operand of arithmetic that wraps."""
+    if isinstance(text, _Wrapped):
+        return text.removeprefix(f"({kind})")
+    return f"{text}u" if text.isdigit() else f"(u{kind}){text}"
 
 
 def bare(text: str) -> str:

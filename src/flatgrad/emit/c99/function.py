@@ -9,6 +9,7 @@ import numpy as np
 from ...lower import ir
 from ...lower.ir import Buffer
 from ...lower.machine import BASELINE, Machine
+from .expressions import bare
 from .helpers import HEAD, HEAD_EXACT
 from .statements import Statements
 from .words import Names, bit_pattern, literal, memory_type
@@ -86,7 +87,8 @@ class Function:
         self.constants = {program.inputs[k]: a for k, a in constants.items()}
         self.inputs = [b for b in program.inputs if b not in self.constants]
         self.updated = set(program.updated)
-        self.words = Names([name, f"{name}_run", "in", "out", "work"])
+        # a, b and c are a tile's own
+        self.words = Names([name, f"{name}_run", "in", "out", "work", "to", "a", "b", "c"])
         self.pointers = {b: self.words.new(b.name) for b in (*program.inputs, *program.outputs)}
         self.pointers |= {b: self.words.new(b.name) for b in program.place}
         self.pointers |= {
@@ -151,7 +153,7 @@ class Function:
                 f"static const union {{\n    uint{bits}_t bits[{size}];\n    {kind} x[{size}];\n}}"
             )
             return f"{union} {name} = {{{{\n{_lines(words)}\n}}}};\n"
-        words = [literal(x, buffer.dtype) for x in flat.tolist()] or ["0"]
+        words = [bare(literal(x, buffer.dtype)) for x in flat.tolist()] or ["0"]
         return f"static const {kind} {name}[{size}] = {{\n{_lines(words)}\n}};\n"
 
     # -- pointers ---------------------------------------------------------------------------------

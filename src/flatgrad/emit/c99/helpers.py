@@ -11,7 +11,7 @@ from ...graph import dtypes
 from ...graph.dtypes import DType
 from .words import ctype, short
 
-__all__ = ["FUSED", "HEAD", "HEAD_EXACT", "helper"]
+__all__ = ["HEAD", "HEAD_EXACT", "helper"]
 
 _HEAD = """\
 #include <stddef.h>
@@ -56,8 +56,16 @@ CALLED = """\
 #endif
 """
 
-MADD = """\
+FUSED_TEXT = """\
 #if {hardware}
+#define FG_FUSED_{upper} 1
+#else
+#define FG_FUSED_{upper} 0
+#endif
+"""
+
+MADD = """\
+#if FG_FUSED_{upper}
 #define fg_madd_{s}(x, y, z) __builtin_fma{x}(x, y, z)
 #else
 #define fg_madd_{s}(x, y, z) ((x) * (y) + (z))
@@ -218,7 +226,7 @@ FG_CALLED {f} fg_fmod_{s}({f} x, {f} y)
 # x * y + z with one rounding, for float64 where no instruction does it (Boldo and Melquiond 2008: the sum's
 # error is rounded to odd before it joins).
 FMA_64 = """\
-#if {hardware}
+#if FG_FUSED_F64
 #define fg_fma_f64(x, y, z) __builtin_fma(x, y, z)
 #else
 FG_CALLED double fg_fma_f64(double x, double y, double z)
@@ -281,7 +289,7 @@ FG_INLINE {i} fg_{name}_{s}({i} x, {i} y)
 """
 
 # Where a product is fused with a sum by one instruction.
-FUSED = {
+_FMA = {
     4: "defined(__GNUC__) && (defined(__FMA__) || defined(__FP_FAST_FMAF) || "
     "(defined(__ARM_FEATURE_FMA) && (__ARM_FP & 4)))",
     8: "defined(__GNUC__) && (defined(__FMA__) || defined(__FP_FAST_FMA) || "
@@ -309,7 +317,9 @@ def helper(name: str, dtype: DType) -> tuple[list, str]:
     if name == "bits":
         return [], BITS.format(**words)
     if name == "madd":
-        return [], MADD.format(hardware=FUSED[dtype.itemsize], **words)
+        return [("fused", dtype)], MADD.format(**words)
+    if name == "fused":
+        return [], FUSED_TEXT.format(hardware=_FMA[dtype.itemsize], **words)
     if name == "abs":
         return [("bits", dtype)], ABS.format(**words)
     if name == "sqrt":
@@ -320,8 +330,8 @@ def helper(name: str, dtype: DType) -> tuple[list, str]:
     if name == "fmod":
         return [("called", dtypes.float64), ("bits", dtype)], FMOD.format(**words)
     if name == "fma":
-        needs = [("called", dtypes.float64), ("bits", dtypes.float64)]
-        return needs, FMA_32 if dtype.itemsize == 4 else FMA_64.format(hardware=FUSED[8])
+        needs = [(n, dtypes.float64) for n in ("called", "bits", "fused")]
+        return needs, FMA_32 if dtype.itemsize == 4 else FMA_64.format()
     body = (_NEAREST + _ROUND[name]).format(**words)
     return [("abs", dtype)], ROUND.format(
         name=name, body=body, hardware=_ROUNDS[dtype.itemsize], **words
@@ -340,6 +350,7 @@ def _words(dtype: DType) -> dict[str, str]:
     return {
         "f": ctype(dtype),
         "s": short(dtype),
+        "upper": short(dtype).upper(),
         "x": end,
         "u": f"uint{bits}_t",
         "i": f"int{bits}_t",

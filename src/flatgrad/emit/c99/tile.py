@@ -94,7 +94,8 @@ class Tiler:
     def walks(self, step) -> None:
         """The loops of every walk around `step(walk)`."""
         for w in self.tile.walks:
-            with self.p.block("{"), self.p.loops(w.axes):
+            around = self.p.loops(w.axes) if w.axes else self.p.block("{")
+            with around:
                 self.p.prepare(w.a[1], w.b[1])
                 for name, (buffer, at) in (("a", w.a), ("b", w.b)):
                     where = bare(self.p.index(at))

@@ -7,7 +7,6 @@ is something that every C99 compiler knows. Both do the same operations on the s
 from __future__ import annotations
 
 from ...graph.dtypes import DType
-from .helpers import FUSED
 from .words import ctype, short
 
 __all__ = ["name_of", "summed", "vector"]
@@ -124,7 +123,7 @@ def vector(dtype: DType, count: int, contract: bool) -> str:
         "fma": each(f"z.lane[#] = {fma};"),
         "splat": ", ".join(["x"] * count),
         "lanes": ", ".join(lanes),
-        "fused": FUSED[dtype.itemsize],
+        "fused": f"FG_FUSED_{short(dtype).upper()}",
     }
     madd = (_MADD if contract else _MADD_PLAIN).format(**words)
     return _TYPE.format(madd=madd, **words)

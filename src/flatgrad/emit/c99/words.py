@@ -122,7 +122,11 @@ def literal(number, dtype: DType) -> str:
         return _integer(int(number), dtype)
     number = float(number)
     assert math.isfinite(number), f"{number} has no literal"
-    text = repr(number) if number == int(number) and abs(number) < 1e6 else number.hex()
+    if number == int(number) and abs(number) < 1e6:
+        text = repr(number)
+    else:
+        mantissa, exponent = number.hex().split("p")
+        text = f"{mantissa.rstrip('0')}p{exponent}".replace(".p", "p")
     text += "f" * (dtype.itemsize == 4)
     return f"({text})" if text[0] == "-" else text
 
