@@ -69,7 +69,8 @@ class Expressions:
             index = is_small(e) and e.kind == "binary"
             shared = counts[e] > 1 and not (index and size < LONG // 2)
             lengths[e] = size
-            if shared or (e in chosen and not index) or size > LONG:
+            long = size > LONG and e not in roots
+            if shared or (e in chosen and not index) or long:
                 self._named(e)
                 lengths[e] = 8
 
