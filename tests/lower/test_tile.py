@@ -158,5 +158,5 @@ def test_registers_suffice():
             lanes = machine.lanes(dtype)
             vectors = choice.cols if choice.dot else choice.cols * choice.vectors
             if not choice.dot and choice.vector.extent <= lanes // 2:
-                vectors = -(-choice.cols // (lanes // tile._slot(choice.vector.extent)))
+                vectors = -(-choice.cols // (lanes // ir.slot_of(choice.vector.extent)))
             assert choice.rows * vectors + min(choice.rows, vectors) + 1 <= machine.registers

@@ -273,18 +273,13 @@ def _places(walk: ir.Walk) -> tuple:
     found, lane = [], 0
     for a, b, n in walk.lanes:
         found += [(lane + k, a + k * step_a, b + k * step_b) for k in range(n)]
-        lane += _power(n)
+        lane += ir.slot_of(n)
     return tuple(found)
 
 
 def _width(tile: ir.Tile) -> int:
     """The lanes of a dot tile: each run takes a power of two, and so do all."""
-    return max(_power(sum(_power(n) for _, _, n in w.lanes)) for w in tile.walks)
-
-
-def _power(n: int) -> int:
-    """The least power of two that is at least `n`."""
-    return 1 << (n - 1).bit_length()
+    return max(ir.slot_of(sum(ir.slot_of(n) for _, _, n in w.lanes)) for w in tile.walks)
 
 
 def _memory_name(dtype: DType) -> str:

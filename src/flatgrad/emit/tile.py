@@ -12,6 +12,7 @@ from functools import lru_cache
 from llvmlite import ir as L
 
 from ..lower import ir
+from ..lower.ir import powers, slot_of
 
 I32, I64 = L.IntType(32), L.IntType(64)
 
@@ -22,16 +23,6 @@ AS_THEY_ARE = (
     ("llvm.loop.vectorize.width", 1),
     ("llvm.loop.interleave.count", 1),
 )
-
-
-def powers(n: int) -> list[int]:
-    """`n` as powers of two, the largest first."""
-    return [1 << k for k in reversed(range(n.bit_length())) if n >> k & 1]
-
-
-def slot_of(n: int) -> int:
-    """The lanes of a register that holds `n`: a power of two."""
-    return 1 << (n - 1).bit_length()
 
 
 def width(vector) -> int:

@@ -354,6 +354,16 @@ class Gemm:
     accumulate: bool = False
 
 
+def powers(n: int) -> list[int]:
+    """`n` as a sum of powers of two, the largest first: how a run of lanes is taken apart."""
+    return [1 << k for k in reversed(range(n.bit_length())) if n >> k & 1]
+
+
+def slot_of(n: int) -> int:
+    """The least power of two that is at least `n`: the lanes that a run of a dot tile takes."""
+    return 1 << (n - 1).bit_length()
+
+
 @dataclass(slots=True)
 class Walk:
     """One walk over the summed elements of a ``Tile``: its loops, and where they read.

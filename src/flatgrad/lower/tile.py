@@ -186,16 +186,12 @@ def _fits(registers: int, machine: Machine) -> bool:
 def _vectors(extent: int, lanes: int, cols: int, k: int) -> int | None:
     """Vectors of a tile of `cols` columns, each `k` vectors along the axis, or None if it can't be."""
     if extent <= lanes // 2:  # several columns share a vector
-        each = lanes // _slot(extent)
+        each = lanes // ir.slot_of(extent)
         return -(-cols // each) if k == 1 else None
     whole = -(-extent // lanes)
     if k > whole or (cols > 1 and k != whole):
         return None
     return k * cols
-
-
-def _slot(n: int) -> int:
-    return 1 << (n - 1).bit_length()
 
 
 def _blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
@@ -238,7 +234,7 @@ def _layout_cost(length: int, cols: int, lanes: int) -> tuple[int, float]:
     pieces = length // lanes + (length % lanes).bit_count()
     if length > lanes // 2:
         return -(-length // lanes) * cols, pieces * cols
-    each = lanes // _slot(length)
+    each = lanes // ir.slot_of(length)
     inserts = (cols if each > 1 else 0) * 0.7
     return -(-cols // each), pieces * cols + inserts
 
@@ -290,7 +286,7 @@ def _dot_steps(v: Dim, others, lanes: int) -> list[tuple[int, int]]:
     rest = prod(d.extent for d in others)
     if v.extent <= lanes // 2 and others:
         wide = max(others, key=lambda d: d.extent)
-        each = min(lanes // _slot(v.extent), wide.extent)
+        each = min(lanes // ir.slot_of(v.extent), wide.extent)
         rest //= wide.extent
         pieces = v.extent.bit_count() * each
         steps = [(rest * (wide.extent // each), pieces)]
@@ -389,7 +385,7 @@ class Tiling:
         """Vectors as runs (column, element along the axis, lanes)."""
         lanes = self.lanes
         if length <= lanes // 2 and self.choice.col is not None and cols > 1:
-            each = lanes // _slot(length)
+            each = lanes // ir.slot_of(length)
             return [
                 [(k, 0, length) for k in range(first, min(first + each, cols))]
                 for first in range(0, cols, each)
@@ -407,7 +403,7 @@ class Tiling:
         if v.extent <= lanes // 2 and others:
             wide = max(others, key=lambda d: d.extent)
             others = [d for d in others if d is not wide]
-            each = min(lanes // _slot(v.extent), wide.extent)
+            each = min(lanes // ir.slot_of(v.extent), wide.extent)
             for axis, at, size in _blocked(wide, each, "sum"):
                 runs = tuple((k * wide.a, k * wide.b, v.extent) for k in range(size))
                 yield self._dot_walk(a, b, rows, cols, steps, others, axis, wide, at, runs)

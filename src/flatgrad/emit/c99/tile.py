@@ -7,6 +7,7 @@ of the arrays, and every lane does what it does in one register.
 from __future__ import annotations
 
 from ...lower import ir
+from ...lower.ir import powers, slot_of
 from .expressions import bare
 from .vectors import name_of, summed, vector
 from .words import ctype
@@ -14,21 +15,12 @@ from .words import ctype
 __all__ = ["Tiler"]
 
 
-def _powers(n: int) -> list[int]:
-    """`n` as powers of two, the largest first."""
-    return [1 << k for k in reversed(range(n.bit_length())) if n >> k & 1]
-
-
-def _slot_of(n: int) -> int:
-    return 1 << (n - 1).bit_length()
-
-
 def _pieces(vectors, step: int) -> list[tuple[int, int]]:
     """(offset, lanes) of the pieces of all vectors."""
     found = []
     for runs in vectors:
         for at, n in runs:
-            for size in _powers(n):
+            for size in powers(n):
                 found.append((at, size))
                 at += size * step
     return found
@@ -151,7 +143,7 @@ class Tiler:
 
     def dot(self) -> None:
         tile, p = self.tile, self.p
-        self.lanes = max(_slot_of(sum(_slot_of(n) for *_, n in w.lanes)) for w in tile.walks)
+        self.lanes = max(slot_of(sum(slot_of(n) for *_, n in w.lanes)) for w in tile.walks)
         cols = [v[0][0] for v in tile.cols]
         for r in range(len(tile.rows)):
             for j in range(len(cols)):
@@ -182,6 +174,6 @@ class Tiler:
         each: list[str] = []
         for start, n in runs:
             each += [f"{at}[{offset + start + k * step}]" for k in range(n)]
-            each += [zero] * (_slot_of(n) - n)
+            each += [zero] * (slot_of(n) - n)
         each += [zero] * (self.lanes - len(each))
         return f"fg_make_{self.need(self.lanes)}({', '.join(each)})"
