@@ -29,6 +29,9 @@ _HEAD = """\
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off", "no-associative-math", "no-reciprocal-math")
 #pragma GCC optimize("no-finite-math-only", "signed-zeros", "no-tree-loop-distribute-patterns")
+#if !defined(__arm__) /* whose compilers use NEON for floats only under -funsafe-math-optimizations */
+#pragma GCC optimize("no-unsafe-math-optimizations")
+#endif
 #endif
 
 #if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
