@@ -9,7 +9,7 @@ from __future__ import annotations
 from ...lower import ir
 from ...lower.ir import powers, slot_of
 from .expressions import bare
-from .vectors import name_of, summed, vector
+from .vectors import halved, name_of, vector
 from .words import ctype
 
 __all__ = ["Tiler"]
@@ -48,7 +48,7 @@ class Tiler:
             return f"fg_{name}_{self.need(lanes)}({given})"
         if name == "madd" and self.p.contract:
             return f"{self.p.need('madd', self.tile.dtype)}({given})"
-        return {"madd": "{0} * {1} + {2}", "add": "{0} + {1}", "sum": "{0}"}[name].format(*args)
+        return {"madd": "{0} * {1} + {2}", "add": "{0} + {1}"}[name].format(*args)
 
     def need(self, lanes: int) -> str:
         dtype, n = self.tile.dtype, name_of(self.tile.dtype, lanes)
@@ -56,14 +56,6 @@ class Tiler:
             self.p.need("madd", dtype)
         self.p.helpers.setdefault(("vector", n), vector(dtype, lanes, self.p.contract))
         return n
-
-    def need_sum(self, lanes: int) -> None:
-        if lanes > 1:
-            n = self.need(lanes)
-            if ("sum", n) not in self.p.helpers:
-                if lanes > 2:
-                    self.need_sum(lanes // 2)
-                self.p.helpers["sum", n] = summed(self.tile.dtype, lanes)
 
     def type(self, lanes: int) -> str:
         return f"fg_{self.need(lanes)}" if lanes > 1 else self.f
@@ -106,7 +98,7 @@ class Tiler:
         self.start()
         for r, row in enumerate(tile.rows):
             for j, (at, n) in enumerate(_pieces(tile.cols, tile.step)):
-                self.put(f"c{r}_{j}", row + at, n)
+                self.put(f"c{r}_{j}", row + at, n, tile.step)
 
     def outer_step(self, w: ir.Walk) -> None:
         p = self.p
@@ -126,9 +118,9 @@ class Tiler:
         where = bare(self.p.index(at))
         self.p.line(f"{self.f} *const c = {self.p.names[buffer]} + {where};")
 
-    def put(self, value: str, at: int, lanes: int) -> None:
-        """Store a number or a vector, or add it to what is there."""
-        step, p = self.tile.step, self.p
+    def put(self, value: str, at: int, lanes: int, step: int) -> None:
+        """Store a number or a vector's lanes `step` apart, or add them to what is there."""
+        p = self.p
         if lanes > 1 and step == 1:
             if self.tile.accumulate:
                 value = self.op("add", lanes, self.get("c", at, lanes, 1), value)
@@ -150,10 +142,57 @@ class Tiler:
                 p.line(f"{self.type(self.lanes)} c{r}_{j} = {self.zero(self.lanes)};")
         self.walks(self.dot_step)
         self.start()
-        self.need_sum(self.lanes)
         for r, row in enumerate(tile.rows):
-            for j, at in enumerate(cols):
-                self.put(self.op("sum", self.lanes, f"c{r}_{j}"), row + at, 1)
+            done = 0
+            for count in self.groups(len(cols)):
+                vectors = [f"c{r}_{j}" for j in range(done, done + count)]
+                at = [row + x for x in cols[done : done + count]]
+                self.put_each(self.sums(vectors), at)
+                done += count
+
+    def groups(self, count: int) -> list[int]:
+        """Numbers of vectors that are summed together."""
+        whole, rest = divmod(count, self.lanes)
+        return [self.lanes] * whole + powers(rest)
+
+    def sums(self, vectors: list[str]) -> str:
+        """The sums of all lanes of each of a power of two of vectors, as lanes of one vector.
+
+        Each is summed by halves, half sums of two vectors in one: as many additions as half the vectors.
+        """
+        lanes, done = self.lanes, 1
+        while len(vectors) > 1:
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors = [self.half("fold", lanes, done, x, y) for x, y in pairs]
+            done *= 2
+        (value,) = vectors
+        while lanes > done:
+            value = self.half("halve", lanes, done, value)
+            lanes //= 2
+        return value
+
+    def half(self, what: str, lanes: int, parts: int, *vectors: str) -> str:
+        """The first halves of the parts of vectors plus the second ones."""
+        n = self.need(lanes)
+        if lanes == 2 and what == "halve":
+            (v,) = vectors
+            return f"fg_lane_{n}({v}, 0) + fg_lane_{n}({v}, 1)"
+        self.need(lanes // 2)
+        helper = halved(self.tile.dtype, lanes, parts, len(vectors))
+        self.p.helpers.setdefault((f"{what}{parts}", n), helper)
+        name = self.p.words.new("s")
+        kind = self.type(lanes if what == "fold" else lanes // 2)
+        self.p.line(f"const {kind} {name} = fg_{what}{parts}_{n}({', '.join(vectors)});")
+        return name
+
+    def put_each(self, value: str, at: list[int]) -> None:
+        """Store the lanes of a vector at these places."""
+        lanes = len(at)
+        if at == list(range(at[0], at[0] + lanes)):
+            self.put(value, at[0], lanes, 1)
+            return
+        for k, x in enumerate(at):
+            self.put(f"fg_lane_{self.need(lanes)}({value}, {k})", x, 1, 1)
 
     def dot_step(self, w: ir.Walk) -> None:
         p, kind = self.p, self.type(self.lanes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ...graph.dtypes import DType
 from .words import ctype, short
 
-__all__ = ["name_of", "summed", "vector"]
+__all__ = ["halved", "name_of", "vector"]
 
 _HARDWARE = {
     64: "defined(__AVX512F__)",
@@ -65,8 +65,11 @@ FG_INLINE {v} fg_splat_{n}({f} x)
 """
 
 _MADD_PLAIN = "#define fg_madd_{n}(x, y, z) ((x) * (y) + (z))"
+# Lane by lane a compiler may take the vector apart again: the operation's own name where it has one.
 _MADD = """\
-#if {fused}
+#if {fused} && defined(__clang_major__) && __clang_major__ >= 18
+#define fg_madd_{n}(x, y, z) __builtin_elementwise_fma(x, y, z)
+{x86}#elif {fused}
 FG_INLINE {v} fg_madd_{n}({v} x, {v} y, {v} z)
 {{
     return fg_make_{n}({lanes});
@@ -75,11 +78,21 @@ FG_INLINE {v} fg_madd_{n}({v} x, {v} y, {v} z)
 #define fg_madd_{n}(x, y, z) ((x) * (y) + (z))
 #endif"""
 
-_SUM = """\
-/* All lanes, by halves. */
-FG_INLINE {f} fg_sum_{n}({v} v)
+_X86 = """\
+#elif defined(__FMA__) && !defined(__clang__)
+#define fg_madd_{n}(x, y, z) {builtin}(x, y, z{end})
+"""
+_BUILTIN = {
+    16: ("__builtin_ia32_vfmaddp{0}", ""),
+    32: ("__builtin_ia32_vfmaddp{0}256", ""),
+    64: ("__builtin_ia32_vfmaddp{0}512_mask", ", -1, 4"),  # all lanes; the present rounding mode
+}
+
+_HALVED = """\
+FG_INLINE {v} {name}({parameters})
 {{
-{body}
+    return fg_add_{n}({low},
+        {high});
 }}
 """
 
@@ -125,19 +138,27 @@ def vector(dtype: DType, count: int, contract: bool) -> str:
         "lanes": ", ".join(lanes),
         "fused": f"FG_FUSED_{short(dtype).upper()}",
     }
+    words["x86"] = ""
+    if size in _BUILTIN:
+        builtin, end = _BUILTIN[size]
+        words["x86"] = _X86.format(n=n, builtin=builtin.format(f[0].replace("f", "s")), end=end)
     madd = (_MADD if contract else _MADD_PLAIN).format(**words)
     return _TYPE.format(madd=madd, **words)
 
 
-def summed(dtype: DType, count: int) -> str:
-    """The sum of a vector's lanes; it needs the vector of half as many, if that has more than one lane."""
-    f, n = ctype(dtype), name_of(dtype, count)
-    half = count // 2
-    lanes = [f"fg_lane_{n}(v, {k})" for k in range(count)]
-    if half == 1:
-        body = f"    return {lanes[0]} + {lanes[1]};"
-    else:
-        h = name_of(dtype, half)
-        low, high = (f"fg_make_{h}({', '.join(part)})" for part in (lanes[:half], lanes[half:]))
-        body = f"    return fg_sum_{h}(fg_add_{h}({low}, {high}));"
-    return _SUM.format(f=f, n=n, v=f"fg_{n}", body=body)
+def halved(dtype: DType, count: int, parts: int, given: int) -> str:
+    """Of one or two vectors in `parts` parts each, the sums of the parts' halves, in order."""
+    size = count // parts
+    first = [k + j for k in range(0, count, size) for j in range(size // 2)]
+    n, full = name_of(dtype, count), name_of(dtype, given * count // 2)
+
+    def half(places) -> str:
+        lanes = (f"fg_lane_{n}({v}, {k})" for v in "xy"[:given] for k in places)
+        return f"fg_make_{full}({', '.join(lanes)})"
+
+    name = f"fg_{'fold' if given == 2 else 'halve'}{parts}_{n}"
+    parameters = ", ".join(f"fg_{n} {v}" for v in "xy"[:given])
+    low, high = half(first), half([k + size // 2 for k in first])
+    return _HALVED.format(
+        v=f"fg_{full}", name=name, parameters=parameters, n=full, low=low, high=high
+    )
