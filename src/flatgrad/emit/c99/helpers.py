@@ -29,6 +29,7 @@ _HEAD = """\
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off", "no-associative-math", "no-reciprocal-math")
 #pragma GCC optimize("no-finite-math-only", "signed-zeros", "no-tree-loop-distribute-patterns")
+#pragma GCC optimize("no-math-errno") /* else a root is a branch to a call, and loops stay scalar */
 #if !defined(__arm__) /* whose compilers use NEON for floats only under -funsafe-math-optimizations */
 #pragma GCC optimize("no-unsafe-math-optimizations")
 #endif
@@ -106,7 +107,15 @@ ABS = """\
 """
 
 SQRT = """\
-#if defined(__GNUC__) && {hardware}
+#if defined(__GNUC__) && defined(__arm__) && {arm}
+/* The builtin would call the C library for the sake of errno. */
+FG_INLINE {f} fg_sqrt_{s}({f} x)
+{{
+    {f} r;
+    __asm__("{vsqrt}" : "={register}"(r) : "{register}"(x));
+    return r;
+}}
+#elif defined(__GNUC__) && {hardware}
 #define fg_sqrt_{s}(x) __builtin_sqrt{x}(x)
 #else
 /* Digit by digit: correctly rounded, for processors without the instruction. */
@@ -299,10 +308,8 @@ _FMA = {
     "(defined(__ARM_FEATURE_FMA) && (__ARM_FP & 8)))",
 }
 _SQRT = {
-    4: "(defined(__SSE__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 4)) || "
-    "(defined(__riscv_flen) && __riscv_flen >= 32))",
-    8: "(defined(__SSE2__) || defined(__aarch64__) || (defined(__ARM_FP) && (__ARM_FP & 8)) || "
-    "(defined(__riscv_flen) && __riscv_flen >= 64))",
+    4: "(defined(__SSE__) || defined(__aarch64__) || (defined(__riscv_flen) && __riscv_flen >= 32))",
+    8: "(defined(__SSE2__) || defined(__aarch64__) || (defined(__riscv_flen) && __riscv_flen >= 64))",
 }
 _ROUNDS = {
     4: "(defined(__SSE4_1__) || defined(__aarch64__) || (defined(__ARM_FEATURE_DIRECTED_ROUNDING) && "
@@ -353,6 +360,9 @@ def _words(dtype: DType) -> dict[str, str]:
     return {
         "f": ctype(dtype),
         "s": short(dtype),
+        "arm": f"(__ARM_FP & {dtype.itemsize})",
+        "vsqrt": "vsqrt.f64 %P0, %P1" if wide else "vsqrt.f32 %0, %1",
+        "register": "w" if wide else "t",
         "upper": short(dtype).upper(),
         "x": end,
         "u": f"uint{bits}_t",
