@@ -41,8 +41,6 @@ class Expressions:
     `line` receives the variables of `prepare`; `names` maps the program's names and axes to C's.
     """
 
-    contract = True
-
     def __init__(self, taken):
         self.words = taken  # Names
         self.names: dict = {}

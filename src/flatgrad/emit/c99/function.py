@@ -10,7 +10,7 @@ from ...lower import ir
 from ...lower.ir import Buffer
 from ...lower.machine import BASELINE, Machine
 from .expressions import bare
-from .helpers import HEAD, HEAD_EXACT
+from .helpers import head
 from .statements import Statements
 from .words import Names, bit_pattern, literal, memory_type
 
@@ -84,6 +84,7 @@ class Function:
     def __init__(self, program, name, constants, contract, machine):
         self.program, self.name, self.align = program, name, machine.align
         self.contract = contract and not program.exact
+        self.vectors = machine.vector >= 16
         self.constants = {program.inputs[k]: a for k, a in constants.items()}
         self.inputs = [b for b in program.inputs if b not in self.constants]
         self.updated = set(program.updated)
@@ -107,12 +108,11 @@ class Function:
         stored = [b for b in self.constants if b in loaded]
         arrays = [self.array(b, self.constants[b]) for b in stored]
         run, places, work = self.face(loaded)
-        head = HEAD if self.contract else HEAD_EXACT
         helpers = statements.helpers
         text = "\n".join(
             [
                 *[t for (n, _), t in helpers.items() if n == "cblas"],
-                head,
+                head(self.contract, self.vectors),
                 *[t for (n, _), t in helpers.items() if n != "cblas"],
                 *arrays,
                 *run,

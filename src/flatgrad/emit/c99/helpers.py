@@ -11,7 +11,7 @@ from ...graph import dtypes
 from ...graph.dtypes import DType
 from .words import ctype, short
 
-__all__ = ["HEAD", "HEAD_EXACT", "helper"]
+__all__ = ["head", "helper"]
 
 _HEAD = """\
 #include <stddef.h>
@@ -29,13 +29,13 @@ _HEAD = """\
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off", "no-associative-math", "no-reciprocal-math")
 #pragma GCC optimize("no-finite-math-only", "signed-zeros", "no-tree-loop-distribute-patterns")
-#pragma GCC optimize("no-math-errno") /* else a root is a branch to a call, and loops stay scalar */
 #if !defined(__arm__) /* whose compilers use NEON for floats only under -funsafe-math-optimizations */
 #pragma GCC optimize("no-unsafe-math-optimizations")
 #endif
 #endif
 
-#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
+/* A function that is not inlined keeps its loop from becoming one of vectors. */
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__) && {vectors}
 #define FG_INLINE static inline __attribute__((always_inline))
 #else
 #define FG_INLINE static inline
@@ -48,8 +48,12 @@ _HEAD = """\
 #define FG_ALIAS
 #endif
 """
-HEAD = _HEAD.format(fused="only in fg_madd")
-HEAD_EXACT = _HEAD.format(fused="nowhere")
+
+
+def head(contract: bool, vectors: bool) -> str:
+    """How every file begins; `vectors`: whether its machine has vector registers."""
+    return _HEAD.format(fused="only in fg_madd" if contract else "nowhere", vectors=int(vectors))
+
 
 # A shared helper that is no loop's business, and so need not be in every one of them.
 CALLED = """\
@@ -115,6 +119,12 @@ FG_INLINE {f} fg_sqrt_{s}({f} x)
     __asm__("{vsqrt}" : "={register}"(r) : "{register}"(x));
     return r;
 }}
+#elif defined(__clang_major__) && __clang_major__ >= 18 && {hardware}
+#define fg_sqrt_{s}(x) __builtin_elementwise_sqrt(x)
+#elif defined(__GNUC__) && !defined(__clang__) && __STDC_HOSTED__ && {hardware}
+/* An instruction, once nobody minds errno; by itself the builtin would be a branch to a call. */
+{f} sqrt{x}({f}) __attribute__((const));
+#define fg_sqrt_{s}(x) sqrt{x}(x)
 #elif defined(__GNUC__) && {hardware}
 #define fg_sqrt_{s}(x) __builtin_sqrt{x}(x)
 #else
