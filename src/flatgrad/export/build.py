@@ -62,7 +62,7 @@ def flags_for(target: Target, *, zig: bool, relaxed: bool, bare: bool = False) -
     relaxed : whether -ffast-math may be given where the vector unit needs it.
     bare : leave out the functions that tell sizes and names.
     """
-    flags = ["-std=c99", "-O3", "-ffp-contract=off"]
+    flags = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-math-errno"]
     if zig and target.zig:
         flags += ["-target", target.zig, f"-mcpu={target.cpu}", "-fno-sanitize=all"]
     elif zig:
