@@ -70,23 +70,44 @@ class Statements(Expressions):
         outer, self.calls = self.calls, 0
         place = 0
         while place < len(body):
-            output = self.only_fills(body[place], key)
-            count = 1
-            if output is None:
-                self.whole(body[place], (key, start + place))
+            fills, end = self.filling(body, place, key)
+            if fills:
+                self.values_first(body, place, end, key, start, fills)
             else:
-                while (
-                    place + count < len(body)
-                    and self.only_fills(body[place + count], key) is output
-                ):
-                    count += 1
-                self.guarded.add(output)
-                with self.block(f"if ({self.names[output]}) {{"):
-                    for k in range(place, place + count):
-                        self.whole(body[k], (key, start + k))
-                self.guarded.discard(output)
-            place += count
+                self.whole(body[place], (key, start + place))
+            place = max(end, place + 1)
         self.calls = outer
+
+    def filling(self, body: list, place: int, key: int) -> tuple[dict, int]:
+        """From `place` on, statements that only fill outputs, with nothing but values between them.
+
+        ({output: positions}, the end of this part of the list).
+        """
+        fills: dict[Buffer, list[int]] = {}
+        end = place
+        for k in range(place, len(body)):
+            output = self.only_fills(body[k], key)
+            if output is not None:
+                fills.setdefault(output, []).append(k)
+                end = k + 1
+            elif not fills or not isinstance(body[k], ir.Let):
+                break
+        return fills, end
+
+    def values_first(self, body: list, place: int, end: int, key: int, start: int, fills) -> None:
+        """The values of a part of a list, then what fills each output: one question each, not one a line.
+
+        Nobody reads what is filled here, so values may be computed before.
+        """
+        for k in range(place, end):
+            if isinstance(body[k], ir.Let):
+                self.whole(body[k], (key, start + k))
+        for output, places in fills.items():
+            self.guarded.add(output)
+            with self.block(f"if ({self.names[output]}) {{"):
+                for k in places:
+                    self.whole(body[k], (key, start + k))
+            self.guarded.discard(output)
 
     def whole(self, s, here: tuple) -> None:
         """A statement behind the declarations that it is the first to need."""
