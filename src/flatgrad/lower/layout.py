@@ -125,7 +125,8 @@ def _copy_nest(pull: Pull, node: Node, copy: Buffer, strides, low) -> Nest:
 
     offset = ir.index(sum(n * s for n, s in zip(low, strides, strict=True)))
     value = pull.element(node, index_of(axes))
-    across = value.kind == "load" and (affine(value, axes) or [1])[order[-1]] != 1
+    read = affine(value, axes) if value.kind == "load" else None
+    across = read is not None and read[order[-1]] != 1
     body = loops(axes, offset, value)
     if copy.shape != node.shape:
         around = [Axis(n, "i") if k or not outer else axes[0] for k, n in enumerate(copy.shape)]
