@@ -17,6 +17,7 @@ class Export:
     timeout = 120
 
     def setup(self, workload):
+        self.place = tempfile.TemporaryDirectory()  # torn down after a skip as well
         lost = [t for t in ("gcc", "size", "valgrind") if shutil.which(t) is None]
         if lost:
             raise SkipNotImplemented(f"{', '.join(lost)} not installed: nothing was counted")
@@ -25,7 +26,6 @@ class Export:
         import export_counts
 
         self.counts = export_counts
-        self.place = tempfile.TemporaryDirectory()
         self.folder = Path(self.place.name)
         self.made = export_counts.exported(workload, self.folder, "x86-64-v3")
 
