@@ -37,6 +37,17 @@ def test_sibling_outputs_share_a_loop():
     assert shape_of(program) == (1, 1, 0)
 
 
+def test_parts_of_a_value_are_read_without_storing_it():
+    def f(x):
+        y = fg.exp(x) * x - 1.0
+        return fg.cat([y[:3], y[3:] * x[3:]]), y[20:].sum()
+
+    program = loops_of(f, X.reshape(24))
+    assert program.place != {}  # the last one reads again what others had read
+    program = loops_of(lambda x: f(x)[0], X.reshape(24))
+    assert program.place == {}
+
+
 def test_softmax_rows_stay_in_one_loop_over_blocks_with_a_block_of_scratch():
     def softmax(x):
         e = fg.exp(x - fg.amax(x, 1, keepdim=True))

@@ -43,7 +43,7 @@ def local_buffers(body) -> set:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n", [1, 15, 16, 17, 31, 33, 64, 100, 1001])
+@pytest.mark.parametrize("n", [1, 7, 8, 15, 16, 17, 31, 33, 64, 100, 1001])
 def test_reductions_of_all_lengths(n, dtype):
     x = np.random.default_rng(n).uniform(0.9, 1.1, (3, n)).astype(dtype)
 
@@ -58,9 +58,9 @@ def test_reductions_of_all_lengths(n, dtype):
         np.testing.assert_allclose(got, want, rtol=1e-4 if dtype == "float32" else 1e-12)
     sizes = {b.size for b in local_buffers(segment.loops.body)}
     most = 32 if dtype == "float32" else 16
-    rows = {min(most, 1 << ((n // 2).bit_length() - 1))} if n >= 16 else set()
+    rows = {min(most, 1 << ((n // 2).bit_length() - 1))} if n >= 8 else set()
     assert rows <= sizes
-    assert sizes <= {8, 16, 32}
+    assert sizes <= {4, 8, 16, 32}
 
 
 @pytest.mark.parametrize("machine", [SPLIT, REPRODUCIBLE], ids=["split", "reproducible"])

@@ -96,13 +96,5 @@ def test_it_stops_where_there_is_no_room(rng, unroll):
 
 
 def test_long_loops_stay(rng):
-    rolled, flat = both(lambda x: (x * x).sum(), rng.standard_normal(33))
-    assert loops(flat) == loops(rolled) == [33]
-
-
-def test_tiny_programs_are_written_out_whole(rng):
-    x = rng.standard_normal(9)
-    _, flat = both(lambda x: fg.flip(x * 2, 0), x)
-    assert not loops(flat)
-    _, flat = both(lambda x, y: (fg.flip(x * 2, 0), (y * y * y * y).sum()), x, np.ones(4000))
-    assert 9 in loops(flat)
+    rolled, flat = both(lambda x: (x * x).sum(), rng.standard_normal(8))
+    assert loops(flat) == loops(rolled) == [8]

@@ -15,6 +15,9 @@ from .pull import axes_of, element_rule, index_of
 # Recomputing an expression cheaper than this beats a buffer's traffic.
 CHEAP = 4
 
+# An expression's text is repeated for so many slices of it.
+FEW_PARTS = 4
+
 # Expressions deeper than this are cut by a stored node (free again if its readers join its loop):
 # the compiler walks expressions recursively.
 DEEP = 24
@@ -69,7 +72,7 @@ def _decide_one(node: Node, stored: set, readers: dict, cost: dict) -> int:
 
 
 def _worth_storing(node: Node, spent: int, readers) -> bool:
-    if len(readers) > 1 and spent > CHEAP:
+    if len(readers) > 1 and spent > CHEAP and not _parts(node, readers):
         return True
     for reader in readers:
         if _needs_memory(reader):
@@ -80,6 +83,13 @@ def _worth_storing(node: Node, spent: int, readers) -> bool:
         if stretched and spent >= 1:
             return True
     return False
+
+
+def _parts(node: Node, readers) -> bool:
+    """Whether the readers are a few slices of no more elements than there are: nothing is computed twice."""
+    if len(readers) > FEW_PARTS or any(r.op.name != "slice" for r in readers):
+        return False
+    return sum(map(_size, readers)) <= _size(node)
 
 
 def _needs_memory(reader: Node) -> bool:

@@ -15,8 +15,10 @@ from .nest import expressions, fresh, identity, reads_of, substitute_statement
 
 __all__ = ["LEAST", "lanes"]
 
-# Fewer lanes are not worth the loops around them.
-LEAST = 8
+# Fewer lanes are not worth the loops around them; reproducible programs keep the number that they were
+# recorded with.
+LEAST = 4
+LEAST_EXACT = 8
 
 SPREAD = ("add", "mul", "max", "min")
 
@@ -70,8 +72,8 @@ def _count(loop: ir.For, found: list) -> int:
     machine = present()
     widest = max((s.value.dtype for s in found), key=lambda d: d.itemsize)
     most = machine.split // widest.itemsize
-    half = loop.axis.extent // 2
-    if machine.lanes(widest) == 1 or min(most, half) < LEAST:
+    half, least = loop.axis.extent // 2, LEAST_EXACT if machine.exact else LEAST
+    if machine.lanes(widest) == 1 or min(most, half) < least:
         return 0
     return min(most, 1 << (half.bit_length() - 1))
 

@@ -17,8 +17,7 @@ from .nest import expressions, fresh, loads_of, substitute
 
 __all__ = ["unroll"]
 
-SHORT = 8  # iterations of a loop that may be written out
-WHOLE = 32  # of an innermost one in a program that has room to be written out whole
+SHORT = 7  # iterations of a loop that may be written out; eight fill a vector
 FEW = 64  # elements of a buffer that may become variables
 
 
@@ -27,8 +26,7 @@ def unroll(body: list) -> list:
     room = present().unroll
     if present().parallel or _size(body) > room:
         return body
-    longest = WHOLE if _work(body) <= room else SHORT
-    return scalars(_Unrolling(room, longest).body(body))
+    return scalars(_Unrolling(room).body(body))
 
 
 def _size(body: list) -> int:
@@ -51,41 +49,24 @@ def _arithmetic(e: Expr) -> int:
     return count
 
 
-def _work(body: list) -> int:
-    """As `_size`, of all iterations; a loop that ends by itself has more than any room."""
-    total = _size([s for s in body if not isinstance(s, ir.COMPOUND)])
-    for s in body:
-        if isinstance(s, ir.While):
-            return 1 << 62
-        times = s.axis.extent if isinstance(s, ir.For) else 1
-        total += times * sum(_work(b) for b in ir.bodies(s))
-    return total
-
-
-def _around(s) -> bool:
-    """Whether a statement has loops inside."""
-    return any(isinstance(x, (ir.For, ir.While)) for b in ir.bodies(s) for x in b)
-
-
 class _Unrolling:
     """Loops are written out from the inside, while the whole program has room for it."""
 
-    def __init__(self, room: int, longest: int):
-        self.room, self.longest = room, longest
+    def __init__(self, room: int):
+        self.room = room
 
     def body(self, body: list) -> list:
         out: list = []
         for s in body:
-            longest = SHORT if _around(s) else self.longest
             if isinstance(s, ir.COMPOUND):
                 s = ir.with_bodies(s, [self.body(b) for b in ir.bodies(s)])
-            out += self.written_out(s) if self.may(s, longest) else [s]
+            out += self.written_out(s) if self.may(s) else [s]
         return out
 
-    def may(self, s, longest: int) -> bool:
+    def may(self, s) -> bool:
         if not isinstance(s, ir.For) or s.stop is not None or s.private is not None:
             return False
-        if s.axis.extent > longest or _around(s):
+        if s.axis.extent > SHORT or any(isinstance(x, (ir.For, ir.While)) for x in s.body):
             return False
         return _size(s.body) * s.axis.extent <= self.room
 
