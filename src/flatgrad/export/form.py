@@ -171,7 +171,7 @@ def _whole(traced: Traced, label, names, kinds, spec, donated, leaves) -> Form:
     held = traced.captured_nodes
     late.evaluate(held)
     graph, constants = prepared(traced.graph)
-    constants = [np.ascontiguousarray(n.value) for n in held] + constants
+    constants = [np.asarray(n.value, order="C") for n in held] + constants
     values = [_value(x, k) for x, k in zip(leaves, kinds, strict=True)]
     form = (graph, constants, names, kinds, spec, traced.spec, donated)
     return Form(label, *form, values, (traced.graph, held))

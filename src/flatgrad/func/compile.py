@@ -102,7 +102,7 @@ def compile(
     donated = _donated("compile", donate_argnums, spec)
     numbers = [k.number for k in kinds]
     bound = Bound.of(graph, numbers, label, names, donated, bool(parallel), bool(reproducible))
-    bound.constants[:0] = [np.ascontiguousarray(n.value) for n in held]
+    bound.constants[:0] = [np.asarray(n.value, order="C") for n in held]
     return CompiledFunction(bound, kinds, spec, traced.spec)
 
 

@@ -36,7 +36,9 @@ _HEAD = """\
 
 /* A function that is not inlined keeps its loop from becoming one of vectors. */
 #if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__) && {vectors}
-#define FG_INLINE static inline __attribute__((always_inline))
+#define FG_INLINE static inline __attribute__((always_inline, unused))
+#elif defined(__GNUC__)
+#define FG_INLINE static inline __attribute__((unused))
 #else
 #define FG_INLINE static inline
 #endif
@@ -125,6 +127,14 @@ FG_INLINE {f} fg_sqrt_{s}({f} x)
 /* An instruction, once nobody minds errno; by itself the builtin would be a branch to a call. */
 {f} sqrt{x}({f}) __attribute__((const));
 #define fg_sqrt_{s}(x) sqrt{x}(x)
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__NO_MATH_ERRNO__) && {hardware}
+/* Without a C library there is nothing to call. */
+FG_INLINE {f} fg_sqrt_{s}({f} x)
+{{
+    {f} r;
+{own}
+    return r;
+}}
 #elif defined(__GNUC__) && {hardware}
 #define fg_sqrt_{s}(x) __builtin_sqrt{x}(x)
 #else
@@ -171,6 +181,17 @@ FG_CALLED {f} fg_sqrt_{s}({f} x)
 }}
 #endif
 """
+
+_OWN_SQRT = """\
+#if defined(__aarch64__)
+    __asm__("fsqrt %{d}0, %{d}1" : "=w"(r) : "w"(x));
+#elif defined(__riscv)
+    __asm__("fsqrt.{d} %0, %1" : "=f"(r) : "f"(x));
+#elif defined(__AVX__)
+    __asm__("vsqrts{d} %1, %1, %0" : "=x"(r) : "x"(x));
+#else
+    __asm__("sqrts{d} %1, %0" : "=x"(r) : "x"(x));
+#endif"""
 
 # floor, ceil, trunc, rint: by one instruction where there is one.
 ROUND = """\
@@ -277,6 +298,9 @@ FG_CALLED double fg_fma_f64(double x, double y, double z)
 
 # A float32 product is exact in float64; the sum's rounding is made odd before the second one.
 FMA_32 = """\
+#if FG_FUSED_F32
+#define fg_fma_f32(x, y, z) __builtin_fmaf(x, y, z)
+#else
 FG_INLINE float fg_fma_f32(float x, float y, float z)
 {
     const double p = (double)x * (double)y, c = (double)z, s = p + c, v = s - p;
@@ -287,6 +311,7 @@ FG_INLINE float fg_fma_f32(float x, float y, float z)
         w.u += (e > 0) == (s > 0) ? 1 : (uint64_t)-1;
     return (float)w.x;
 }
+#endif
 """
 
 DIVIDE = """\
@@ -350,7 +375,7 @@ def helper(name: str, dtype: DType) -> tuple[list, str]:
     if name == "fmod":
         return [("called", dtypes.float64), ("bits", dtype)], FMOD.format(**words)
     if name == "fma":
-        needs = [(n, dtypes.float64) for n in ("called", "bits", "fused")]
+        needs = [("called", dtypes.float64), ("bits", dtypes.float64), ("fused", dtype)]
         return needs, FMA_32 if dtype.itemsize == 4 else FMA_64.format()
     body = (_NEAREST + _ROUND[name]).format(**words)
     return [("abs", dtype)], ROUND.format(
@@ -373,6 +398,7 @@ def _words(dtype: DType) -> dict[str, str]:
         "arm": f"(__ARM_FP & {dtype.itemsize})",
         "vsqrt": "vsqrt.f64 %P0, %P1" if wide else "vsqrt.f32 %0, %1",
         "register": "w" if wide else "t",
+        "own": _OWN_SQRT.format(d="d" if wide else "s"),
         "upper": short(dtype).upper(),
         "x": end,
         "u": f"uint{bits}_t",

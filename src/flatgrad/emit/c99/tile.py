@@ -177,7 +177,8 @@ class Tiler:
         if lanes == 2 and what == "halve":
             (v,) = vectors
             return f"fg_lane_{n}({v}, 0) + fg_lane_{n}({v}, 1)"
-        self.need(lanes // 2)
+        if lanes > 2:
+            self.need(lanes // 2)
         helper = halved(self.tile.dtype, lanes, parts, len(vectors))
         self.p.helpers.setdefault((f"{what}{parts}", n), helper)
         name = self.p.words.new("s")
