@@ -1,14 +1,17 @@
 """Exported C beside CasADi's C and our own Numba program: ``python benchmarks/export.py``.
 
-Everything is compiled with ``gcc -O3 -march=native`` and called from a Numba loop, in turns; results are
-compared before anything is timed. ``--process`` measures Python processes that only run an exported library,
-beside ones that only import NumPy. Instructions and sizes are in ``export_counts.py``.
+Everything is compiled with ``gcc -O3 -march=native``, the export also with clang (``ziglang``), and called
+from a Numba loop, in turns; results are compared before anything is timed. (What updates its arguments is
+called from Python in Numba's case: some microseconds of dozens.) ``--process`` measures Python processes that
+only run an exported library, beside ones that only import NumPy. Instructions and sizes are in
+``export_counts.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -34,6 +37,11 @@ TITLES = {
     "digits": "digits training step, AdamW, batch 64, float32",
     "cnn": "small CNN training step, batch 4, float32",
     "lstm": "LSTM inference, 20 steps, float32",
+    "rosenbrock_2": "Rosenbrock, n=2",
+    "rosenbrock_f32": "Rosenbrock, n=10, float32",
+    "ekf_f32": "EKF step, float32",
+    "mpc_f32": "MPC cost gradient, float32",
+    "scan_f32": "scan of 1,000 steps, float32",
 }
 GOAL = 1.1
 
@@ -67,7 +75,7 @@ def agree(name: str, found: list, expected: list) -> None:
             raise SystemExit(f"export.py: {name}: off by {worst:.0f} ulps of the largest element")
 
 
-def compared(name: str, folder: Path, casadi, rounds: int) -> tuple[dict, dict]:
+def compared(name: str, folder: Path, casadi, compilers: dict, rounds: int) -> tuple[dict, dict]:
     """({side: us a call}, {side: seconds to compile}) of one workload."""
     import export_peers as peers
 
@@ -78,7 +86,6 @@ def compared(name: str, folder: Path, casadi, rounds: int) -> tuple[dict, dict]:
         return arrays_of(copy.deepcopy(it.example)), [np.zeros_like(a) for a in expected]
 
     runs, seconds, sides = {}, {}, {}
-    arrays, results = sides["C"] = fresh()
     made = fg.export(
         it.function,
         *it.example,
@@ -89,13 +96,13 @@ def compared(name: str, folder: Path, casadi, rounds: int) -> tuple[dict, dict]:
     )
     # What is donated is updated where it lies: no second copy of it is filled.
     updated = {k: slot.updates for k, slot in enumerate(made.layout.results)}
-    for k, argument in updated.items():
-        if argument is not None:
-            results[k] = arrays[argument]
-    runs["C"], seconds["C"] = peers.export_run(made, folder, arrays, results)
-    started = time.perf_counter()
+    for side, flags in compilers.items():
+        arrays, results = sides[side] = fresh()
+        for k, argument in updated.items():
+            if argument is not None:
+                results[k] = arrays[argument]
+        runs[side], seconds[side] = peers.export_run(made, folder, arrays, results, flags)
     program = fg.compile(it.function, *it.example, donate_argnums=it.donate_argnums)
-    seconds["Numba"] = time.perf_counter() - started
     if it.donate_argnums:
         state = list(copy.deepcopy(it.example))
         runs["Numba"] = lambda count: [program(*state) for _ in range(count)] and None
@@ -193,20 +200,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if not options.process:
-            sides = ("C", "Numba", "CasADi")
-            print(
-                "| a call, us | exported C | Numba | CasADi, C | C / Numba | C / CasADi |", end=""
-            )
-            print(" compiling C, s | Numba, s | CasADi's C, s |\n|---|" + "---|" * 8)
+            import export_peers as peers
+
+            compilers = {"C": peers.FLAGS}
+            if importlib.util.find_spec("ziglang"):
+                compilers["clang"] = peers.CLANG
+            else:
+                print("!! ziglang is NOT INSTALLED, clang's column is empty\n")
+            sides = ("C", "clang", "Numba", "CasADi")
+            print("| a call, us | gcc | clang | Numba | CasADi's C | gcc / Numba |", end="")
+            print(" gcc / CasADi | clang / gcc | compiling, s: gcc | CasADi's C |")
+            print("|---|" + "---|" * 9)
             for name in names:
-                times, seconds = compared(name, folder, casadi, rounds)
-                ratios = [times["C"] / times[p] if p in times else None for p in sides[1:]]
-                cells = [times.get(s) for s in sides] + ratios + [seconds.get(s) for s in sides]
+                times, seconds = compared(name, folder, casadi, compilers, rounds)
+                ratios = [
+                    times[a] / times[b] if a in times and b in times else None
+                    for a, b in (("C", "Numba"), ("C", "CasADi"), ("clang", "C"))
+                ]
+                cells = [times.get(s) for s in sides] + ratios
+                cells += [seconds.get(s) for s in ("C", "CasADi")]
                 texts = ["-" if x is None else f"{x:.3g}" for x in cells]
                 print(f"| {TITLES[name]} | {' | '.join(texts)} |", flush=True)
                 for side, label in (("Numba", "our Numba program"), ("CasADi", "CasADi's C")):
                     if side in times:
                         rows.append(tables.row(TITLES[name], label, times["C"], times[side], GOAL))
+            (empty,) = interleaved({"empty": peers.empty_run(folder)}, rounds).values()
+            print(
+                f"\nCalling a C function takes {1e3 * empty:.1f} ns by itself. Numba's loop calls nothing: "
+                "LLVM puts the program into it."
+            )
         rows += process_table(folder, 3 if options.quick else 15)
     tables.write(options.json, rows)
 

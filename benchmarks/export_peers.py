@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,11 +18,8 @@ import numpy as np
 import robotics
 
 FLAGS = ["gcc", "-std=c99", "-O3", "-march=native", "-ffp-contract=off"]
-PEER_FLAGS = [
-    "gcc",
-    "-O3",
-    "-march=native",
-]  # CasADi's may contract, as gcc does when nothing is said
+CLANG = [sys.executable, "-m", "ziglang", "cc", *FLAGS[1:], "-fno-sanitize=all"]
+PEER_FLAGS = ["gcc", "-O3", "-march=native"]  # CasADi's may contract, as gcc does by itself
 
 
 def compiled(flags: list[str], source: Path, library: Path) -> float:
@@ -119,15 +117,32 @@ def casadi_run(casadi, function, folder: Path, arrays: list, results: list):
     return lambda count: loop(count, arrays[0].reshape(-1), given, made, integers, work), seconds
 
 
-def export_run(made, folder: Path, arrays: list, results: list):
-    """(``run(count)`` of an export, seconds of gcc)."""
-    library = folder / f"{made.name}.so"
-    seconds = compiled(FLAGS, made.files[f"{made.name}.c"], library)
-    call = getattr(ctypes.CDLL(str(library)), made.name)
-    call.argtypes, call.restype = [ctypes.c_void_p] * 3, ctypes.c_int
-    given, to = pointers(arrays), pointers(results)
+def export_run(made, folder: Path, arrays: list, results: list, flags=FLAGS):
+    """(``run(count)`` of an export, seconds of its compiler)."""
+    library = folder / f"{made.name}_{len(flags)}.so"
+    seconds = compiled(flags, made.files[f"{made.name}.c"], library)
     room = np.zeros(made.memory["work"] + 64, np.uint8)
     work = room[-room.ctypes.data % 64 :]  # aligned
+    return calls(library, made.name, arrays, results, work), seconds
+
+
+EMPTY = "int empty(const double *const *in, double *const *out, void *work)\n{\n    return 0;\n}\n"
+
+
+def empty_run(folder: Path):
+    """``run(count)`` of an exported function's face with nothing behind it."""
+    source = folder / "empty.c"
+    source.write_text(EMPTY)
+    compiled(FLAGS, source, source.with_suffix(".so"))
+    one = np.zeros(1)
+    return calls(source.with_suffix(".so"), "empty", [one], [one], one)
+
+
+def calls(library: Path, name: str, arrays: list, results: list, work: np.ndarray):
+    """``run(count)`` of a function of a library with export's face."""
+    call = getattr(ctypes.CDLL(str(library)), name)
+    call.argtypes, call.restype = [ctypes.c_void_p] * 3, ctypes.c_int
+    given, to = pointers(arrays), pointers(results)
 
     @numba.njit
     def loop(count, first, given, to, work):
@@ -135,7 +150,7 @@ def export_run(made, folder: Path, arrays: list, results: list):
             first[0] += 1e-12 * (k % 2)
             call(given.ctypes, to.ctypes, work.ctypes)
 
-    return lambda count: loop(count, arrays[0].reshape(-1), given, to, work), seconds
+    return lambda count: loop(count, arrays[0].reshape(-1), given, to, work)
 
 
 def numba_run(program, arrays: list, results: list):
