@@ -267,7 +267,8 @@ FG_CALLED {f} fg_fmod_{s}({f} x, {f} y)
 """
 
 # x * y + z with one rounding, for float64 where no instruction does it (Boldo and Melquiond 2008: the sum's
-# error is rounded to odd before it joins).
+# error is rounded to odd before it joins). Exact where neither split * x overflows nor the product's error
+# underflows: factors below 2^995, products above 2^-960.
 FMA_64 = """\
 #if FG_FUSED_F64
 #define fg_fma_f64(x, y, z) __builtin_fma(x, y, z)
@@ -282,7 +283,7 @@ FG_CALLED double fg_fma_f64(double x, double y, double z)
     const double t = p + s, tv = t - p, te = (p - (t - tv)) + (s - tv);
     double u = te + se;
     const double uv = u - te, ue = (te - (u - uv)) + (se - uv);
-    if (!(t - t == 0))
+    if (!(t - t == 0) || t + u == 0) /* not finite, or a zero with its sign */
         return p + z;
     if (ue != 0) {{
         fg_word_f64 w;
