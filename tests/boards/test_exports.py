@@ -1,6 +1,7 @@
 """Exports on every board that can be emulated: right, alike to the bit where promised, of the sizes told."""
 
 import functools
+import json
 import re
 import shutil
 import subprocess
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from tools.boards import emulate
 from tools.boards.machines import BOARDS, missing
-from tools.boards.roots import ARMHF
+from tools.boards.roots import ARM64, ARMHF
 
 import flatgrad as fg
+from boards.bits import bits, write
 from boards.emulated import board_named, seen
 from flatgrad.export.build import flags_for
 from flatgrad.export.targets import TARGETS
@@ -74,19 +76,42 @@ def test_fast_math_stays_within_tolerance(exported, tmp_path, board, name):
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_reproducible_ones_agree_to_the_bit(exported, tmp_path, name):
-    bits, skipped = {}, []
+    """C from every compiler on every board, and Numba here: steps of networks and filters are twenty."""
+    with fg.set_compile("always"):
+        found, skipped = {"Numba": bits(name)}, []
     for board in BOARDS.values():
         if missing(board):
             skipped.append(board.name)
             continue
         made = exported(name, board.target, True)
+        folder = tmp_path / board.target
+        if not folder.exists():
+            shutil.copytree(made.path, folder)
+            write(made, folder)
         for flags in FLAT if board.name == "x86-64" else ["-O3"]:
             place = tmp_path / f"{board.name}{flags}".replace(" ", "")
-            _, found = on_board(made, board, place, *flags.split())
-            bits[f"{board.name} {flags}"] = found.bits
-    assert len(set(bits.values())) == 1, bits
+            libraries = tuple(made.libraries)
+            _, there = seen(folder, made.name, board, place, *flags.split(), libraries=libraries)
+            found[f"{board.name} {flags}"] = there.bits
+    assert len(set(found.values())) == 1, found
     if skipped:
-        pytest.skip(f"NOT COMPARED with {' '.join(skipped)}; equal: {' '.join(bits)}")
+        pytest.skip(f"NOT COMPARED with {' '.join(skipped)}; equal: {' '.join(found)}")
+
+
+def test_numba_on_64_bit_arm_gives_these_bits():
+    """The digits' training steps and the filter, as the package compiles them on a Raspberry Pi 4."""
+    lacking = ARM64.missing()
+    if lacking:
+        pytest.skip(f"NOTHING WAS COMPARED with 64-bit ARM: first {'; '.join(lacking)}")
+    ARM64.make()
+    ARM64.copy_project("src", "tests", "examples")
+    ARM64.show_cpu("cortex-a72")
+    names = ["digits", "ekf"]
+    script = ["/usr/bin/python3", "/srv/flatgrad/tests/boards/bits.py", *names]
+    done = subprocess.run(ARM64.command(script, "cortex-a72"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with fg.set_compile("always"):
+        assert json.loads(done.stdout) == {name: bits(name) for name in names}
 
 
 @pytest.mark.parametrize("name,limit", [("rosenbrock_f32", 2048), ("ekf_f32", 16384)])

@@ -30,12 +30,13 @@ struct probe_result {
 
 static const struct probe_result probe_results[] = {PROBE_RESULTS};
 static size_t probe_stack, probe_work, probe_calls;
-static uint64_t probe_bits = UINT64_C(0xcbf29ce484222325);
+static uint64_t probe_bits, probe_words;
 
 /* Differs from word to word and from call to call: what was written differs from it in some call. */
 static uint32_t probe_canary(uintptr_t at) { return (uint32_t)(at * 2654435761u) ^ 0xA5C35A3Cu ^ (uint32_t)probe_calls * 0x01010101u; }
 
-/* FNV-1a; all NaNs are one, since processors differ in the sign of those that they make. */
+/* A sum over words, each mixed with its place (as SplitMix64 does), which NumPy can compute as well (tests/boards/bits.py).
+ * All NaNs are one, since processors differ in the sign of those that they make. */
 static void probe_hash(const void *data, const struct probe_result *kind) {
     const unsigned char *bytes = (const unsigned char *)data;
     size_t k;
@@ -45,9 +46,10 @@ static void probe_hash(const void *data, const struct probe_result *kind) {
         for (j = kind->width; j-- > 0;) word = word << 8 | bytes[j];
         rest = kind->width == 8 ? UINT64_C(0x7ff0000000000000) : UINT64_C(0x7f800000);
         if (kind->is_float && (word & (rest | (rest - 1))) > rest) word = rest | (rest >> 1 & ~rest);
-        for (j = 0; j < kind->width; j++) {
-            probe_bits = (probe_bits ^ (word >> 8 * j & 0xff)) * UINT64_C(0x100000001b3);
-        }
+        word += ++probe_words * UINT64_C(0x9e3779b97f4a7c15);
+        word = (word ^ word >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+        word = (word ^ word >> 27) * UINT64_C(0x94d049bb133111eb);
+        probe_bits += word ^ word >> 31;
     }
 }
 
