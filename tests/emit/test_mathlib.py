@@ -6,7 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from flatgrad.emit.mathlib import FUNCTIONS, expand
+from flatgrad.emit.mathlib import FUNCTIONS, expand, shortcut
 from flatgrad.graph import dtypes
 from flatgrad.lower import ir
 from support.deadline import time_is_up
@@ -63,6 +63,29 @@ def test_float64_is_within_the_stated_error(name, rng):
         x[worst],
         run(name, dtypes.float64, x[worst : worst + 1]),
     )
+
+
+SHORT = sorted(name for name, d in FUNCTIONS.items() if d.short is not None)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_the_shorter_way_is_within_the_stated_error(name, rng):
+    quarters = rng.integers(0, 667543, 120).astype(np.float64)  # of turns, up to 2**20 radians
+    x = quarters * (np.pi / 2)
+    x = np.concatenate(
+        [x, np.nextafter(x, np.inf), np.nextafter(x, 0.0), points(np.float64, rng, 50)]
+    )
+    # The doubles nearest to multiples of pi/2, of this size and of smaller ones.
+    x = np.concatenate([x, [71930.34444229322, 0.0, 355.0, 710.0 / 4, 2.0**20 - 2**-33, 1e-310]])
+    condition, value = shortcut(name, [ir.var("x", dtypes.float64)])
+    x = np.concatenate([x, -x])
+    x = x[evaluate(condition, x=x)]
+    assert x.size > 600 and abs(x).max() > 2.0**20 - 1
+    found = errors_64(evaluate(value, x=x), exact(name, x), FUNCTIONS[name].absolute_below)
+    assert found.max() <= FUNCTIONS[name].ulp[1], x[found.argmax()]
+    assert not evaluate(condition, x=np.array([2.0**20, np.inf, -np.inf, np.nan])).any()
+    zero = evaluate(value, x=np.array([0.0, -0.0]))
+    assert np.array_equal(np.signbit(zero), [False, name == "sin"])
 
 
 @pytest.mark.parametrize("name", ONE)

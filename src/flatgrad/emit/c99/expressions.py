@@ -23,6 +23,8 @@ __all__ = ["Expressions", "is_small"]
 # Characters of an expression beyond which its parts get names.
 LONG = 96
 
+INDENT = "    "
+
 # Calls of scalar functions that are inlined in one list of statements.
 INLINED = 32
 
@@ -205,14 +207,18 @@ class Expressions:
         """The name of a scalar function of emit/mathlib, which is added to the file.
 
         A list of very many calls (an unrolled simulation) is no loop that a compiler could vectorise: there
-        the calls stay calls, and the code stays small.
+        the calls stay calls, and the code stays small. A number alone may take a shorter way than vectors.
         """
+        from ..mathlib import shortcut
+
         called = "_called" if self.calls > INLINED else ""
-        name = f"fg_{e.arg}_{short(e.args[0].dtype)}{called}"
+        branches = self.alone and self.contract and shortcut(e.arg, e.args) is not None
+        name = f"fg_{e.arg}_{short(e.args[0].dtype)}{'_alone' * branches}{called}"
         if (name, e.dtype) not in self.helpers:
             if called:
                 self.need("called", dtypes.float64)
-            text = ScalarFunction(self, e).text("FG_CALLED" if called else "FG_INLINE", name)
+            function = ScalarFunction(self, e, branches)
+            text = function.text("FG_CALLED" if called else "FG_INLINE", name)
             self.helpers[name, e.dtype] = text  # behind the helpers that it needs
         return name
 
@@ -220,29 +226,42 @@ class Expressions:
 class ScalarFunction(Expressions):
     """Prints one scalar function of emit/mathlib."""
 
-    def __init__(self, outer: Expressions, e: Expr):
+    def __init__(self, outer: Expressions, e: Expr, branches: bool):
         from .words import Names
 
         super().__init__(Names())
-        self.helpers = outer.helpers
+        self.helpers, self.branches = outer.helpers, branches
         self.lines: list[str] = []
+        self.indent = INDENT
         self.e = e
 
     def line(self, text: str) -> None:
-        self.lines.append(f"    {text}")
+        self.lines.append(f"{self.indent}{text}")
 
     def text(self, how: str, name: str) -> str:
-        from ..mathlib import expand
+        from ..mathlib import expand, shortcut
 
         parameters = [ir.var(f"a{k}", a.dtype) for k, a in enumerate(self.e.args)]
         for p in parameters:
             self.names[p.arg] = self.words.new(p.arg)
+        if self.branches:
+            self.first(*shortcut(self.e.arg, parameters))
         result = expand(self.e.arg, parameters)
         self.prepare(result)
         given = ", ".join(f"{ctype(p.dtype)} {p.arg}" for p in parameters)
         head = f"{how} {ctype(self.e.dtype)} {name}({given})"
         last = f"    return {bare(self.expr(result))};"
         return "\n".join([head, "{", *self.lines, last, "}", ""])
+
+    def first(self, condition: Expr, value: Expr) -> None:
+        """A shorter way, by a branch: there is more to skip than a compiler would dare."""
+        self.prepare(condition)
+        self.line(f"if ({bare(self.expr(condition))}) {{")
+        self.indent *= 2
+        self.prepare(value)
+        self.line(f"return {bare(self.expr(value))};")
+        self.indent = INDENT
+        self.line("}")
 
 
 def _chooses(e: Expr) -> bool:

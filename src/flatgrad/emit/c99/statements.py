@@ -27,7 +27,7 @@ class Statements(Expressions):
     def __init__(self, program: ir.Program, names: Names, pointers: dict, skipped: set, contract):
         super().__init__(names)
         self.program = program
-        self.contract = contract
+        self.contract, self.alone = contract, True
         self.names.update(pointers)
         self.skipped = skipped
         self.guarded: set[Buffer] = set()
@@ -236,16 +236,20 @@ class Statements(Expressions):
         if s.stop is not None:
             self.prepare(s.stop)
             stop = self.index(s.stop)
+        outer, self.alone = self.alone, s.serial
         with self.block(self.loop_head(s.axis, stop)):
             self.body(s.body)
+        self.alone = outer
 
     def while_(self, s: ir.While) -> None:
+        outer, self.alone = self.alone, True
         with self.block("for (;;) {"):
             self.body(s.before)
             self.prepare(s.condition)
             self.line(f"if (!{self.expr(s.condition)})")
             self.line(f"{INDENT}break;")
             self.body(s.body, id(s.before), len(s.before) + 1)
+        self.alone = outer
 
     def if_(self, s: ir.If) -> None:
         self.prepare(s.condition)

@@ -1,7 +1,8 @@
 """Vectorisable scalar functions, written once as loop-IR expressions for float32 and float64.
 
 ``FUNCTIONS`` maps a name to its `Definition`; ``expand("exp", (x,))`` is the expression to put in place of
-``ir.call("exp", x)``. The same formula is printed for Numba and for C99, so both give the same bits.
+``ir.call("exp", x)``. The same formula is printed for Numba and for C99, so both give the same bits; in C
+that need not be reproducible some functions of float64 have a shorter way (`shortcut`).
 Imports ``graph`` and ``lower`` only.
 """
 
@@ -15,7 +16,7 @@ from ...lower.ir import Expr
 from . import exponential, gamma, hyperbolic, power, special, trigonometric  # noqa: F401
 from .table import FUNCTIONS, Definition
 
-__all__ = ["FUNCTIONS", "Definition", "expand"]
+__all__ = ["FUNCTIONS", "Definition", "expand", "shortcut"]
 
 
 def expand(name: str, args: Sequence[Expr]) -> Expr:
@@ -25,3 +26,9 @@ def expand(name: str, args: Sequence[Expr]) -> Expr:
         f"{name} takes {definition.arity} arguments, got {len(args)}"
     )
     return definition.build(*args)
+
+
+def shortcut(name: str, args: Sequence[Expr]) -> tuple[Expr, Expr] | None:
+    """(a condition, the function's value where it holds) for code that branches; None: there is none."""
+    short = FUNCTIONS[name].short
+    return None if short is None else short(*args)

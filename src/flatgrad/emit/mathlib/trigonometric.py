@@ -27,6 +27,7 @@ from .parts import (
     minimax,
     pick,
     split_constant,
+    two_sum,
     word,
 )
 from .table import define
@@ -42,6 +43,19 @@ INVERSE_PI = int(
 INVERSE_PI_BITS = 1344
 PI = 3.141592653589793
 PI_LOW = 1.2246467991473532e-16
+INVERSE = 0.3183098861837907
+
+# pi in three parts of 33 bits, and the rest; their products with numbers of turns below 2**20 are exact.
+PI_PARTS = tuple(
+    float.fromhex(part)
+    for part in (
+        "0x1.921fb544p+1",
+        "0x1.0b4611a6p-33",
+        "0x1.3198a2ep-68",
+        "0x1.b839a252049c1p-103",
+    )
+)
+MODERATE = 2.0**20
 LOW_32 = 0xFFFFFFFF
 
 
@@ -132,9 +146,30 @@ def _sine_32(magnitude: Word, size: Expr, near: Expr, quarter: bool) -> tuple[Ex
 def _sine_64(magnitude: Word, size: Expr, near: Expr, quarter: bool) -> tuple[Expr, Word]:
     """|sin|, up to the sign bit that comes second, of a double-length angle."""
     high, low, odd = _reduced_64(magnitude, size, near, quarter)
+    return _sine_of_sum(high, low), odd
+
+
+def _sine_of_sum(high: Expr, low: Expr) -> Expr:
     z = high * high
     tail = high * z * minimax("sin", z) + low * (1.0 - z * 0.5)
-    return tail + high, odd
+    return tail + high
+
+
+def _short_sine(x: Expr, quarter: bool) -> tuple[Expr, Expr] | None:
+    """(|x| < MODERATE, sin or cos of it): reduced as Cody and Waite do."""
+    if layout(x) is not F64:
+        return None
+    size = ir.unary("abs", x)
+    turns = size * INVERSE
+    count = ir.unary("rint", turns + 0.5 if quarter else turns)
+    times = count - 0.5 if quarter else count
+    high, first = two_sum(size - times * PI_PARTS[0], -(times * PI_PARTS[1]))
+    high, second = two_sum(high, -(times * PI_PARTS[2]))
+    high, low = fast_two_sum(high, (first + second) - times * PI_PARTS[3])
+    odd = (count - ir.unary("rint", count * 0.5) * 2.0).ne(0.0)
+    flip = choose(odd, _constants([F64.sign])[0], 0)
+    flip = flip if quarter else flip ^ (word(x) & F64.sign)
+    return size < MODERATE, (word(_sine_of_sum(high, low)) ^ flip).real()
 
 
 def _reduced_64(magnitude: Word, size: Expr, near: Expr, quarter: bool):
@@ -172,13 +207,13 @@ def _times(high: Expr, low: Expr, unit: float, unit_low: float) -> tuple[Expr, E
     return fast_two_sum(p, error + (high * unit_low + low * unit))
 
 
-@define("sin", ulp=(1.0, 2.0))
+@define("sin", ulp=(1.0, 2.0), short=lambda x: _short_sine(x, False))
 def sin(x: Expr) -> Expr:
     """``(-1)**k sin(x - k pi)``; NaN at infinities."""
     return _sine_of_half_turns(x, quarter=False)
 
 
-@define("cos", ulp=(1.0, 2.0))
+@define("cos", ulp=(1.0, 2.0), short=lambda x: _short_sine(x, True))
 def cos(x: Expr) -> Expr:
     """``sin(x + pi/2)``, the quarter turn added exactly to the reduced argument; NaN at infinities."""
     return _sine_of_half_turns(x, quarter=True)
