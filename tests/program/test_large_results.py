@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
 import flatgrad as fg
 from flatgrad.errors import ShapeError
-from flatgrad.program.entry import LARGE
+from flatgrad.func.tracing import Traced, kind_of
+from flatgrad.program.entry import LARGE, Entry, prepared
 
 X = np.random.default_rng(0).standard_normal(LARGE // 8 + 3)
 
@@ -42,3 +45,24 @@ def test_wrong_arguments_are_told_as_always():
     with pytest.raises(ShapeError, match="x must have the shape"):
         double(X[:-1])
     np.testing.assert_array_equal(double(X[::-1]), 2 * X[::-1])
+
+
+def test_a_program_with_an_arena_that_was_let_go_is_had_again(monkeypatch):
+    """Its module takes no further types, and without files there is nothing to start over from."""
+    monkeypatch.setattr(fg.cache, "enabled", False)
+
+    def f(x):
+        y = fg.sin(x)
+        z = fg.cos(y * y.sum())
+        return (z * z.sum() + y).sum()
+
+    x = np.linspace(0, 1, 30000)
+    found = []
+    for _ in range(2):
+        traced = Traced("f", lambda leaves: f(*leaves), [kind_of("f", fg.tensor(x), "x")])
+        entry = Entry(*prepared(traced.graph), [False], "f", ["x"])
+        assert entry.loops.arena_bytes >= x.nbytes
+        found.append(entry.program(x))
+        del traced, entry
+        gc.collect()
+    assert found[0] == found[1]

@@ -284,15 +284,15 @@ class Entry:
         with _compiling, blas.provided(), threads.provided(self.loops):
             if signature is None:
                 return getattr(load_module(head + text, "entry"), function)
-            known = _ready.get(name)
-            if known is not None:
-                return known
-            made, hit = compile_function(head + text, "entry", function, signature)
-            self.from_disk = self.from_disk or hit
-            made.disable_compile()
+            made = _ready.get(name)
+            if made is None:
+                made, hit = compile_function(head + text, "entry", function, signature)
+                self.from_disk = self.from_disk or hit
+                made.disable_compile()
+                _ready[name] = made
+            # What is remembered is what its module keeps alive: a wrapper would be forgotten before it.
             if what.arena_given:
                 made = Pooled(made, self.loops.arena_bytes)
-            _ready[name] = made
             return made
 
     def _filled_types(self) -> tuple:
