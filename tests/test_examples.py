@@ -72,3 +72,21 @@ def test_digits_reach_97_percent(mode, capsys):
     assert reached >= 0.97
     shown = capsys.readouterr().out
     assert ("compiled" if mode == "always" else "interpreted") in shown
+
+
+def test_board_training_on_the_desk(capsys, monkeypatch):
+    """A few steps; the board is not run here (tests/boards/test_training.py does that)."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("tqdm")
+    module = load("board_training")
+    monkeypatch.setattr(module, "missing", lambda board: ["nothing"])
+    short = ["--quiet", "--desk-steps", "60", "--steps", "20"]
+    assert module.main([*short, "--learn", "head"]) == 0
+    shown = capsys.readouterr().out
+    assert "board: NOT RUN; needs nothing" in shown
+    sizes = [int(n.replace(",", "")) for n in re.findall(r"RAM ([\d,]+) bytes", shown)]
+    assert sizes[0] < sizes[1] / 2 < 128 * 1024  # a sparse update takes less
+    first, last = re.search(r"loss over 20 steps: ([\d.]+) to ([\d.]+)", shown).groups()
+    assert float(last) < float(first) / 2
+    with pytest.raises(fg.errors.BudgetError):
+        module.main([*short, "--learn", "conv1", "conv2", "head", "--max-ram", "20K"])

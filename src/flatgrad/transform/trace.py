@@ -6,6 +6,7 @@ import threading
 import weakref
 from contextlib import contextmanager
 
+from ..graph.dtypes import INTEGER
 from ..graph.modes import modes
 from ..graph.node import CONST, Graph, Node, placeholder, toposort
 from ..tensor import ALIAS, DETACH, node_of, wrap
@@ -116,9 +117,13 @@ def close(inputs, outputs, name: str = "graph", exact: bool = False) -> tuple[Gr
         if any(s in inside for s in node.inputs):
             inside.add(node)
     captured: dict[Node, Node] = {}
+    text: set[Node] = set()
+    for node in order:
+        if is_constant(node) or (_counts(node) and text.issuperset(node.inputs)):
+            text.add(node)
 
     def capture(node: Node) -> None:
-        if node not in inside and node not in captured and not is_constant(node):
+        if node not in inside and node not in captured and node not in text:
             captured[node] = placeholder(
                 len(inputs) + len(captured), node.shape, node.dtype, node.requires_grad
             )
@@ -131,7 +136,7 @@ def close(inputs, outputs, name: str = "graph", exact: bool = False) -> tuple[Gr
         capture(node)
     if captured:
         mapping = {n: n for n in inputs} | captured
-        copied = [n for n in order if n in inside or n in captured or is_constant(n)]
+        copied = [n for n in order if n in inside or n in captured or n in text]
         rebuild(copied, mapping, grad=any(n.requires_grad for n in order))
         if exact:
             _keep_flags(copied, mapping)
@@ -142,6 +147,13 @@ def close(inputs, outputs, name: str = "graph", exact: bool = False) -> tuple[Gr
 def is_constant(node: Node) -> bool:
     """Whether a node from outside is part of the program's text: a number, or counted indices."""
     return node.op is CONST or (node.op.kind == "source" and node.value is None)
+
+
+def _counts(node: Node) -> bool:
+    """Whether a node is arithmetic on indices, which loops have for nothing."""
+    if node.value is not None or node.op.kind not in ("elementwise", "movement", "alias"):
+        return False
+    return bool(node.inputs) and node.dtype.category <= INTEGER
 
 
 def _keep_flags(order, mapping: dict[Node, Node]) -> None:
