@@ -34,3 +34,8 @@ def test_numbers_alone_take_the_shorter_way(tmp_path, f, arguments, word):
 def test_reproducible_programs_have_one_way(tmp_path):
     made = fg.export(fg.sin, np.array(0.3), name="wave", path=tmp_path, reproducible=True)
     assert LONG in made.source and SHORT not in made.source
+
+
+def test_microcontrollers_have_one_way(tmp_path):
+    made = fg.export(fg.sin, np.array(0.3), name="wave", path=tmp_path, target="cortex-m7")
+    assert LONG in made.source and SHORT not in made.source

@@ -212,7 +212,7 @@ class Expressions:
         from ..mathlib import shortcut
 
         called = "_called" if self.calls > INLINED else ""
-        branches = self.alone and self.contract and shortcut(e.arg, e.args) is not None
+        branches = self.alone and self.shortcuts and shortcut(e.arg, e.args) is not None
         name = f"fg_{e.arg}_{short(e.args[0].dtype)}{'_alone' * branches}{called}"
         if (name, e.dtype) not in self.helpers:
             if called:
