@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ..errors import ToolError
 from .screen import Screen, size
+from .stack import FLAG, deepest
 
 __all__ = ["add_memory", "fits", "measured", "sections", "show_memory"]
 
-RAM = ("inputs", "state", "outputs", "work", "ram")
+RAM = ("inputs", "state", "outputs", "work", "stack", "ram")
 FLASH = ("code", "constants", "flash")
 
 
@@ -28,7 +29,10 @@ def add_memory(parser) -> None:
 
 
 def measured(made, cc: str | None) -> dict:
-    """An export's RAM, and its flash as compiled; code is None where no compiler for it is here."""
+    """An export's RAM, and its flash as compiled; code is None where no compiler for it is here.
+
+    ``stack`` is what a call takes below its caller's frame, and part of ``ram``; None if nobody tells.
+    """
     figures = dict(made.memory)
     from ..export.build import compiler_for
 
@@ -37,31 +41,37 @@ def measured(made, cc: str | None) -> dict:
     except ToolError as error:
         if cc is not None:
             raise
-        figures |= {"code": None, "flash": None, "why": str(error).splitlines()[0]}
+        figures |= {"code": None, "flash": None, "stack": None, "why": str(error).splitlines()[0]}
         return figures
-    code, constants = _compiled(made, command, zig)
-    figures |= {"code": code, "constants": max(constants, figures["constants"])}
+    code, constants, stack = _compiled(made, command, zig)
+    figures |= {"code": code, "constants": max(constants, figures["constants"]), "stack": stack}
+    figures["ram"] += stack or 0
     figures["flash"] = figures["code"] + figures["constants"]
     return figures
 
 
-def _compiled(made, command: list[str], zig: bool) -> tuple[int, int]:
-    """(bytes of code, bytes of constants) of the compiled sources, the functions that tell sizes left out."""
+def _compiled(made, command: list[str], zig: bool) -> tuple[int, int, int | None]:
+    """Bytes of (code, constants, stack) of the compiled sources, the functions that tell sizes left out."""
     from ..export.build import flags_for
 
     flags = flags_for(made.target, zig=zig, relaxed=not made.layout.reproducible, bare=True)
-    total = [0, 0]
+    total, stack = [0, 0], None
     with tempfile.TemporaryDirectory(prefix="flatgrad-") as scratch:
         for source in made.sources:
             goal = Path(scratch) / f"{source}.o"
             line = [*command, *flags, "-c", str(made.files[source]), "-o", str(goal)]
-            done = subprocess.run(line, capture_output=True, text=True)
+            done = subprocess.run([*line, *[FLAG] * (not zig)], capture_output=True, text=True)
+            if done.returncode:  # an older GCC, or another compiler
+                done = subprocess.run(line, capture_output=True, text=True)
             if done.returncode:
                 said = (done.stderr or done.stdout).strip()
                 raise ToolError(f"{shlex.join(line)} failed with status {done.returncode}:\n{said}")
             for k, found in enumerate(sections(goal.read_bytes())):
                 total[k] += found
-    return total[0], total[1]
+            graph = goal.with_suffix(".ci")
+            if graph.exists():
+                stack = max(stack or 0, deepest(graph.read_text()))
+    return total[0], total[1], stack
 
 
 def sections(data: bytes) -> tuple[int, int]:
