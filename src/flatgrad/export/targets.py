@@ -36,7 +36,8 @@ class Target:
     freestanding : bool
         No operating system: a static library without a C library is built.
     relaxed : bool
-        Needs -ffast-math for the compiler to use its vector unit; the C is written to bear it.
+        Needs -ffast-math for gcc to use its vector unit; the C is written to bear it. clang is not given it:
+        what it makes of NaN then, no pragma undoes.
     """
 
     name: str

@@ -29,7 +29,7 @@ _HEAD = """\
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off", "no-associative-math", "no-reciprocal-math")
 #pragma GCC optimize("no-finite-math-only", "signed-zeros", "no-tree-loop-distribute-patterns")
-#if !defined(__arm__) /* whose compilers use NEON for floats only under -funsafe-math-optimizations */
+#if !defined(__ARM_NEON) || defined(__aarch64__) /* NEON of 32 bits is used for floats only with these */
 #pragma GCC optimize("no-unsafe-math-optimizations")
 #endif
 #endif
@@ -72,11 +72,16 @@ FUSED_TEXT = """\
 #else
 #define FG_FUSED_{upper} 0
 #endif
+#if defined(__clang_major__) && __clang_major__ >= 18 /* an instruction whatever is said of errno */
+#define fg_fused_{s}(x, y, z) __builtin_elementwise_fma(({f})(x), ({f})(y), ({f})(z))
+#else
+#define fg_fused_{s}(x, y, z) __builtin_fma{x}(x, y, z)
+#endif
 """
 
 MADD = """\
 #if FG_FUSED_{upper}
-#define fg_madd_{s}(x, y, z) __builtin_fma{x}(x, y, z)
+#define fg_madd_{s}(x, y, z) fg_fused_{s}(x, y, z)
 #else
 #define fg_madd_{s}(x, y, z) ((x) * (y) + (z))
 #endif
@@ -271,7 +276,7 @@ FG_CALLED {f} fg_fmod_{s}({f} x, {f} y)
 # underflows: factors below 2^995, products above 2^-960.
 FMA_64 = """\
 #if FG_FUSED_F64
-#define fg_fma_f64(x, y, z) __builtin_fma(x, y, z)
+#define fg_fma_f64(x, y, z) fg_fused_f64(x, y, z)
 #else
 FG_CALLED double fg_fma_f64(double x, double y, double z)
 {{
@@ -300,7 +305,7 @@ FG_CALLED double fg_fma_f64(double x, double y, double z)
 # A float32 product is exact in float64; the sum's rounding is made odd before the second one.
 FMA_32 = """\
 #if FG_FUSED_F32
-#define fg_fma_f32(x, y, z) __builtin_fmaf(x, y, z)
+#define fg_fma_f32(x, y, z) fg_fused_f32(x, y, z)
 #else
 FG_INLINE float fg_fma_f32(float x, float y, float z)
 {
