@@ -20,8 +20,11 @@ def tanh(x: Expr) -> Expr:
 
 
 def _quarter_exp(size: Expr) -> Expr:
-    """exp(size) / 4 for size >= 0, without overflow as long as exp(size) / 2 is finite."""
-    n, r, low = reduce_exp(clamp_above(size, pick(size, 89.9, 710.6)))
+    """exp(size) / 4 for size >= 0, without overflow as long as exp(size) / 2 is finite.
+
+    The power of two stays finite: -ffast-math may multiply it with the parts of the sum, of both signs.
+    """
+    n, r, low = reduce_exp(clamp_above(size, pick(size, 89.6, 710.6)))
     return (((r * r * minimax("exp", r) + low) + r) + 1.0) * power_of_two(n - 2, size)
 
 
