@@ -8,7 +8,10 @@ import pytest
 from tools.boards import emulate
 from tools.boards.machines import BOARDS, Board, missing
 
-__all__ = ["board_named", "seen"]
+__all__ = ["STRICT", "board_named", "seen"]
+
+# Nothing to say for any compiler, in any mode.
+STRICT = ("-pedantic", "-Wall", "-Wextra", "-Werror")
 
 
 def board_named(name: str) -> Board:
@@ -25,7 +28,8 @@ def seen(folder: Path, name: str, board: str | Board, place: Path, *flags: str, 
     if isinstance(board, str):
         board = board_named(board)
     place.mkdir(parents=True, exist_ok=True)
-    made = emulate.build(folder, name, board, place, flags or ("-O2", "-ffp-contract=off"), **how)
+    flags = (*(flags or ("-O2", "-ffp-contract=off")), *STRICT)
+    made = emulate.build(folder, name, board, place, flags, **how)
     found = emulate.run(made)
     assert found.passed, f"{name} on {board.name}: {found.text}"
     return made.sections, found

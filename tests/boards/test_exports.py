@@ -15,7 +15,7 @@ from tools.boards.roots import ARM64, ARMHF
 
 import flatgrad as fg
 from boards.bits import bits, write
-from boards.emulated import board_named, seen
+from boards.emulated import STRICT, board_named, seen
 from flatgrad.export.build import flags_for
 from flatgrad.export.targets import TARGETS
 from flatgrad.func.tree import flatten
@@ -128,6 +128,20 @@ def test_code_is_small_on_a_microcontroller(exported, tmp_path, name, limit):
         ["arm-none-eabi-nm", "-u", str(tmp_path / f"{made.name}.o")], capture_output=True, text=True
     )
     assert re.sub(r"\bU __aeabi_\w+", "", symbols.stdout).strip() == ""
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("board", ["x86-64", "x86-64-zig", "m7"])
+def test_without_a_library_nothing_is_missing(exported, tmp_path, board, name):
+    """A compiler that is told of no library calls none, whatever it was told of errno."""
+    board = board_named(board)
+    made = exported(name, board.target)
+    goal = str(tmp_path / "alone.o")
+    command = [*board.compiler, "-std=c99", *board.flags, *STRICT, "-O2", "-ffreestanding"]
+    source = str(made.files[f"{made.name}.c"])
+    subprocess.run([*command, "-c", source, "-o", goal], check=True)
+    left = subprocess.run(["nm", "-u", goal], capture_output=True, text=True, check=True).stdout
+    assert re.sub(r"\bU __aeabi_\w+", "", left).strip() == ""
 
 
 @pytest.mark.parametrize("name", ["digits", "ekf_f32", "lstm"])
