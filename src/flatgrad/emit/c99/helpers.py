@@ -25,6 +25,9 @@ _HEAD = """\
 #else
 #pragma clang fp reassociate(off)
 #endif
+#if __clang_major__ >= 18
+#pragma clang fp reciprocal(off)
+#endif
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off", "no-associative-math", "no-reciprocal-math")
