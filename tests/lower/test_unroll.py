@@ -52,6 +52,24 @@ def test_loops_around_stay(rng):
     assert flat.arena_bytes < rolled.arena_bytes
 
 
+def test_a_loop_of_unknown_length_in_a_branch_of_a_short_loop(rng):
+    """What stands before its condition has a new name in every copy."""
+
+    def f(x, rows):
+        def again(c):
+            return fg.while_loop(
+                lambda u: (u < 4.0) & (fg.sin(u) < 2.0), lambda u: u + 1.25, c, bound=9
+            )
+
+        def step(c, r):
+            return fg.cond(r > 0.0, again, lambda u: u * 0.5, c + r), c
+
+        return fg.scan(step, x, rows)
+
+    _, flat = both(f, np.array(-2.0), rng.standard_normal(5))
+    assert not loops(flat)
+
+
 def test_branches_and_loops_of_unknown_length(rng):
     def f(x):
         def step(c):

@@ -58,7 +58,7 @@ def lower(
     machine : Machine, optional
     updates : dict, optional
         {output: position of an input}: it is written over this input, once everything else is known
-        (unless a run-time check could then come too late: ``results`` of the program tells).
+        and every run-time check has passed.
     spans : dict, optional
         {position of an input of integers: its least and greatest element}, where they are known.
 
@@ -87,10 +87,8 @@ def lower(
     values = {n: lowering.buffer(n.dtype, n.shape) for n in updates}
     written = _behind_reshapes(outputs | values)
     nests = lowering.nests(_with_last(graph, updates), pull, written)
-    nests += [copy(outer(pull, n), inputs[k], n.shape, updates=True) for n, k in updates.items()]
-    body = lowering.checks.around(fuse.statements(fuse.fuse(nests)))
-    if body is None:
-        return lower(graph, dump, machine, spans=spans)
+    over = [copy(outer(pull, n), inputs[k], n.shape, updates=True) for n, k in updates.items()]
+    body = lowering.checks.around(nests, over)
     if dump is not None:
         dump("fuse", body)
     body = passes.run(body, dump)
@@ -217,14 +215,19 @@ class Checks:
                     break
         pull.bounds.clear()
 
-    def around(self, body: list) -> list | None:
-        """`body` with its checks, before any input is overwritten; None if that can't be."""
+    def around(self, nests: list, over: list) -> list:
+        """The loops of `nests` and their checks, before those of `over` overwrite inputs.
+
+        They are fused if every check still comes first.
+        """
         flags = [f"bad{k}" for k in range(len(self.errors))]
         start = [ir.Set(flag, ir.const(False, dtypes.bool_)) for flag in flags]
         tests = [ir.Check(~ir.var(flag, dtypes.bool_), k + 1) for k, flag in enumerate(flags)]
+        body = fuse.statements(fuse.fuse(nests + over))
         at = next((k for k, s in enumerate(body) if _overwrites(s)), len(body))
-        if flags and any(_raises(s, flags) for s in body[at:]):
-            return None
+        if any(_raises(s, flags) for s in body[at:]):
+            first, last = (fuse.statements(fuse.fuse(part)) for part in (nests, over))
+            return start + first + tests + last
         return start + body[:at] + tests + body[at:]
 
 

@@ -82,6 +82,9 @@ def _copied(body: list, mapping: dict) -> list:
     """`body` under a substitution, its names new: each is given a value once."""
     out: list = []
     for s in body:
+        if isinstance(s, ir.While):
+            out.append(_copied_while(s, dict(mapping)))
+            continue
         changed = _changed(s, lambda e: substitute(e, mapping))
         if isinstance(s, ir.COMPOUND):
             inner = [_copied(b, dict(mapping)) for b in ir.bodies(s)]
@@ -91,6 +94,12 @@ def _copied(body: list, mapping: dict) -> list:
             mapping[ir.var(s.name, s.value.dtype)] = ir.var(changed.name, s.value.dtype)
         out.append(changed)
     return out
+
+
+def _copied_while(s: ir.While, mapping: dict) -> ir.While:
+    """Its condition and its body see the new names of what stands before them."""
+    before = _copied(s.before, mapping)
+    return ir.While(before, substitute(s.condition, mapping), _copied(s.body, mapping))
 
 
 def _changed(s, change):
