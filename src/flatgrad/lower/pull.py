@@ -107,7 +107,17 @@ def scalar_expression(node: Node, args) -> Expr:
 def _cast(x: Expr, dtype) -> Expr:
     if dtype.category == dtypes.BOOL and x.dtype.category != dtypes.BOOL:
         return x.ne(0)
+    if x.dtype.is_floating_point and dtype.category == dtypes.INTEGER:
+        x = _within(x, 2.0 ** (8 * max(dtype.itemsize, 4) - 1))
     return ir.cast(x, dtype)
+
+
+def _within(x: Expr, limit: float) -> Expr:
+    """`x`, or ``-limit`` for NaN and what no integer below `limit` stands for.
+
+    Processors differ there and C leaves it open: this is what NumPy finds on x86.
+    """
+    return ir.where((x >= -limit) & (x < limit), x, -limit)
 
 
 def _elementwise(pull, node, index):

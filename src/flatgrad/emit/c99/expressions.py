@@ -153,7 +153,8 @@ class Expressions:
         if op == ">>":
             return f"({kind})(({kind}){x} >> {y})"
         if dtype.itemsize < 4:
-            return f"({kind})({x} {op} {y})"
+            unsigned = "(unsigned)" * (op == "<<")  # of an int below zero C shifts nothing to the left
+            return f"({kind})({unsigned}{x} {op} {y})"
         other = y if op == "<<" else _unsigned(y, kind)
         return _Wrapped(f"({kind})({_unsigned(x, kind)} {op} {other})")
 

@@ -84,8 +84,7 @@ class Function:
     def __init__(self, program, name, constants, contract, machine):
         self.program, self.name, self.align = program, name, machine.align
         self.contract = contract and not program.exact
-        self.large = machine.vector >= 16  # a processor to which some kilobytes of code are nothing
-        self.vectors = machine.vector >= 16
+        self.vectors = machine.vector >= 16  # of a processor to which some kilobytes of code are nothing
         self.constants = {program.inputs[k]: a for k, a in constants.items()}
         self.inputs = [b for b in program.inputs if b not in self.constants]
         self.updated = set(program.updated)
@@ -102,7 +101,7 @@ class Function:
     def printed(self) -> Printed:
         program = self.program
         statements = Statements(program, self.words, self.pointers, set(), self.contract)
-        statements.shortcuts = self.contract and self.large
+        statements.shortcuts = self.contract and self.vectors
         loaded = statements.scopes.loaded
         statements.skipped = {b for b in program.outputs if b not in loaded}
         statements.body(program.body)
