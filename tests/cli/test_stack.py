@@ -2,7 +2,7 @@
 
 import pytest
 
-from flatgrad.cli.stack import deepest
+from flatgrad.cli.stack import RUNTIME, deepest
 
 GRAPH = r"""graph: { title: "x.c"
 node: { title: "x.c:leaf" label: "leaf\nx.c:1:1\n40 bytes (static)" }
@@ -17,8 +17,12 @@ edge: { sourcename: "x.c:leaf" targetname: "__aeabi_dmul" }
 
 
 def test_the_heaviest_way_counts():
-    assert deepest(GRAPH) == 140
-    assert deepest(GRAPH + 'edge: { sourcename: "x.c:other" targetname: "x.c:leaf" }\n') == 164
+    assert deepest(GRAPH) == 140 + RUNTIME
+    assert (
+        deepest(GRAPH + 'edge: { sourcename: "x.c:other" targetname: "x.c:leaf" }\n')
+        == 164 + RUNTIME
+    )
+    assert deepest(GRAPH.replace('"x.c:leaf" targetname', '"x.c:unused" targetname')) == 140
     assert deepest("graph: { }") == 0
 
 
