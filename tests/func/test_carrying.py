@@ -99,7 +99,7 @@ def test_graphs_as_lists_say_the_same(gradient):
 def test_a_jitted_function_goes_by_name_or_by_its_function():
     assert pickle.loads(pickle.dumps(carried.jitted)) is carried.jitted
     again = pickle.loads(pickle.dumps(fg.jit(carried.fit, static_argnames="g")))
-    assert again._f is carried.fit and again._static == ("g",)
+    assert again._f is carried.fit and again._calling.static == ("g",)
 
 
 def test_a_restored_function_finds_its_machine_code(gradient):

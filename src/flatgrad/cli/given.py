@@ -197,12 +197,13 @@ def _compiled_example(function) -> tuple | None:
     """Arguments of what fg.compile made, which knows them; no arguments for a function of none."""
     import inspect
 
-    from ..func.compile import CompiledFunction
+    from ..func.compile import CompiledFunction, parts_of
     from ..func.tree import unflatten
 
     if isinstance(function, CompiledFunction):
-        leaves = [_filled(k.dtype.np, k.shape, k.number, None) for k in function._kinds]
-        args, keywords = unflatten(function._spec, leaves)
+        _, kinds, arguments, _ = parts_of(function)
+        leaves = [_filled(k.dtype.np, k.shape, k.number, None) for k in kinds]
+        args, keywords = unflatten(arguments, leaves)
         return None if keywords else tuple(args)
     try:
         parameters = inspect.signature(function).parameters

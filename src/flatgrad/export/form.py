@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ArgumentError, FlatgradError, UnsupportedError
-from ..func.compile import CompiledFunction, _donated, _example_kind, argument_names
-from ..func.jit import JitFunction
-from ..func.tracing import Kind, Traced, kind_of
-from ..func.tree import Spec, flatten, paths, unflatten
+from ..func.bound import checked
+from ..func.compile import CompiledFunction, parts_of
+from ..func.example import Example, traced_example
+from ..func.jit import JitFunction, example_of
+from ..func.tracing import Kind
+from ..func.tree import Spec, flatten, paths
 from ..graph import dtypes
 from ..graph.node import CONST, Graph, leaf
 from ..program import interpret
@@ -114,7 +116,7 @@ def form_of(f: Callable, example: tuple, keywords: dict, donate_argnums=()) -> F
     elif isinstance(f, JitFunction):
         form = _of_jit(f, example, keywords, donate_argnums)
     else:
-        form = _of_function(f, example, keywords, donate_argnums)
+        form = _whole(_label(f), traced_example("export", f, example, keywords, donate_argnums))
     node = foreign(form.graph)
     if node is not None:
         raise UnsupportedError(
@@ -128,52 +130,26 @@ def _label(f) -> str:
     return getattr(f, "__name__", type(f).__name__)
 
 
-def _of_function(f: Callable, example: tuple, keywords: dict, donate) -> Form:
-    leaves, spec = flatten((example, keywords))
-    names = argument_names(f, spec, len(example))
-    kinds = [_example_kind(x, n) for x, n in zip(leaves, names, strict=True)]
-
-    def flat(tensors):
-        args, kwargs = unflatten(spec, tensors)
-        return f(*args, **kwargs)
-
-    traced = Traced("export", flat, kinds, weak=False)
-    donated = _donated("export", donate, spec)
-    return _whole(traced, _label(f), names, kinds, spec, donated, leaves)
-
-
 def _of_jit(f: JitFunction, example: tuple, keywords: dict, donate) -> Form:
     """The trace that a call with these arguments would run."""
     if donate != ():
         raise ArgumentError(
             "export: this function is a fg.jit one, whose own donate_argnums count; declare it there"
         )
-    args, static = example, ()
-    if f._static:
-        args, keywords, static = f._apart(args, keywords)
-    elif keywords:
-        args = f._in_place(args, dict(keywords))
-        keywords = {
-            k: v for k, v in keywords.items() if k not in f._by_name[len(example) : len(args)]
-        }
-    leaves, spec = flatten((args, keywords))
-    names = f._names(args, keywords, spec if keywords else spec.children[0])
-    kinds = [kind_of("export", x, n) for x, n in zip(leaves, names, strict=True)]
-    traced_spec = spec if keywords else spec.children[0]
-    traced = Traced("export", f._flat(traced_spec, bool(keywords), static), kinds)
-    donated = () if keywords else f._donated_leaves(spec.children[0])
-    form = _whole(traced, _label(f), names, kinds, spec, donated, leaves)
-    form.reproducible = f._reproducible
+    made, reproducible = example_of(f, example, keywords)
+    form = _whole(_label(f), made)
+    form.reproducible = reproducible
     return form
 
 
-def _whole(traced: Traced, label, names, kinds, spec, donated, leaves) -> Form:
+def _whole(label: str, made: Example) -> Form:
+    traced = made.traced
     held = traced.captured_nodes
     late.evaluate(held)
     graph, constants = prepared(traced.graph)
     constants = [np.asarray(n.value, order="C") for n in held] + constants
-    values = [_value(x, k) for x, k in zip(leaves, kinds, strict=True)]
-    form = (graph, constants, names, kinds, spec, traced.spec, donated)
+    values = [_value(x, k) for x, k in zip(made.leaves, made.kinds, strict=True)]
+    form = graph, constants, made.names, made.kinds, made.arguments, traced.spec, made.donated
     return Form(label, *form, values, (traced.graph, held))
 
 
@@ -182,20 +158,21 @@ def _of_compiled(f: CompiledFunction, example: tuple, keywords: dict, donate) ->
         raise ArgumentError(
             "export: this function is compiled, and its own donate_argnums count; declare them in fg.compile"
         )
-    bound = f._bound
+    bound, kinds, arguments, result = parts_of(f)
     if example or keywords:
         found, spec = flatten((example, keywords))
-        if spec != f._spec:
+        if spec != arguments:
             raise ArgumentError(
                 f"export: {bound.label} was compiled for arguments of another structure; give it arguments "
                 "like those that it was compiled for, or none"
             )
-        f._arguments(example, keywords)  # checks them
-        values = [_value(x, k) for x, k in zip(found, f._kinds, strict=True)]
+        for x, kind, name in zip(found, kinds, bound.names, strict=True):
+            checked("export", x, kind, name)
+        values = [_value(x, k) for x, k in zip(found, kinds, strict=True)]
     else:
         made = np.random.default_rng(0)
-        values = [_sample(made, k) for k in f._kinds]
-    form = (bound.graph, bound.constants, bound.names, f._kinds, f._spec, f._result, bound.donated)
+        values = [_sample(made, k) for k in kinds]
+    form = bound.graph, bound.constants, bound.names, kinds, arguments, result, bound.donated
     held = [leaf(a, dtypes.as_dtype(a.dtype)) for a in bound.constants]
     return Form(bound.label, *form, values, (bound.graph, held), bound.reproducible)
 

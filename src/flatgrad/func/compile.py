@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from keyword import iskeyword
 
@@ -12,10 +11,11 @@ from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor, late
 from ..transform.carry import pack, unpack
 from .bound import Bound, checked, out_leaves
+from .example import traced_example
 from .lowlevel import low_level_callable
 from .numba_names import teach_numba
-from .tracing import Kind, Traced, kind_of
-from .tree import Spec, flatten, paths, unflatten
+from .tracing import Kind
+from .tree import Spec, flatten, unflatten
 
 __all__ = ["CompiledFunction", "compile"]
 
@@ -87,62 +87,19 @@ def compile(
     label = getattr(f, "__name__", type(f).__name__)
     if not label.isidentifier():
         label = "function"
-    leaves, spec = flatten((example, keywords))
-    names = argument_names(f, spec, len(example))
-    kinds = [_example_kind(x, n) for x, n in zip(leaves, names, strict=True)]
-
-    def flat(tensors):
-        args, kwargs = unflatten(spec, tensors)
-        return f(*args, **kwargs)
-
-    traced = Traced("compile", flat, kinds, weak=False)
+    made = traced_example("compile", f, example, keywords, donate_argnums)
+    traced = made.traced
     held = traced.captured_nodes
     late.evaluate(held)
-    graph = traced.graph
-    donated = _donated("compile", donate_argnums, spec)
-    numbers = [k.number for k in kinds]
-    bound = Bound.of(graph, numbers, label, names, donated, bool(parallel), bool(reproducible))
+    given = [k.number for k in made.kinds], label, made.names, made.donated
+    bound = Bound.of(traced.graph, *given, bool(parallel), bool(reproducible))
     bound.constants[:0] = [np.asarray(n.value, order="C") for n in held]
-    return CompiledFunction(bound, kinds, spec, traced.spec)
+    return CompiledFunction(bound, made.kinds, made.arguments, traced.spec)
 
 
-def _donated(name: str, numbers, spec: Spec) -> tuple[int, ...]:
-    """Positions, among all leaves, of those of the donated arguments."""
-    counts = [child.count for child in spec.children[0].children]
-    found: list[int] = []
-    for k in (numbers,) if isinstance(numbers, int) else numbers:
-        if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < len(counts):
-            raise ArgumentError(
-                f"{name}: donate_argnums must be positions of the {len(counts)} arguments, got {k!r}"
-            )
-        start = sum(counts[:k])
-        found += range(start, start + counts[k])
-    return tuple(found)
-
-
-def _example_kind(x, name: str) -> Kind:
-    kind = kind_of("compile", x, name)
-    if isinstance(x, np.generic):
-        kind.number = True
-    return kind
-
-
-def argument_names(f: Callable, spec: Spec, count: int) -> list[str]:
-    """How a user writes each leaf of ``(args, kwargs)``: ``params['w']``."""
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
-    args = [named[k] if k < len(named) else f"{rest}[{k - len(named)}]" for k in range(count)]
-    found: list[str] = []
-    for name, child in zip(args, spec.children[0].children, strict=True):
-        found += paths(child, name)
-    keywords = spec.children[1]
-    for name, child in zip(keywords.context, keywords.children, strict=True):
-        found += paths(child, name)
-    return found
+def parts_of(f: CompiledFunction) -> tuple[Bound, list[Kind], Spec, Spec]:
+    """(what it runs, kinds and structure of its arguments, structure of its result)."""
+    return f._bound, f._kinds, f._spec, f._result
 
 
 class CompiledFunction:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import threading
 import time
@@ -22,9 +21,11 @@ from ..program.traced import DONATED
 from ..tensor import Tensor, bind, late, make, node_of, outputs_of, snapshot, user_line, wrap
 from ..transform.call import CALL
 from .bound import Bound, out_leaves
+from .calling import Calling
+from .example import Example
 from .report import JitReport, SignatureReport, differences
-from .tracing import Kind, Traced, kind_of
-from .tree import flatten, paths, unflatten
+from .tracing import Kind, Traced
+from .tree import flatten, unflatten
 
 __all__ = ["JitFunction", "jit"]
 
@@ -195,11 +196,9 @@ class JitFunction:
         self._parallel, self._reproducible = parallel, reproducible
         self.__name__ = getattr(f, "__name__", type(f).__name__)
         self._label = self.__name__ if self.__name__.isidentifier() else "function"
-        self._parameters = _parameters(f)
-        self._by_name = tuple(_leading_names(self._parameters))
-        self._static = _static_names(self._label, f, static_argnums, static_argnames)
-        self._donate = _numbers("donate_argnums", donate_argnums)
-        self._owns_out = "out" in self._parameters
+        self._calling = Calling(f, self._label, static_argnums, static_argnames, donate_argnums)
+        self._donate = self._calling.donate
+        self._owns_out = "out" in self._calling.parameters
         self._signatures: dict[tuple, Signature] = {}
         self._lock = threading.RLock()
 
@@ -210,10 +209,10 @@ class JitFunction:
         if kwargs and not self._owns_out:
             out = kwargs.pop("out", None)
         static: tuple = ()
-        if self._static:
-            args, kwargs, static = self._apart(args, kwargs)
+        if self._calling.static:
+            args, kwargs, static = self._calling.apart(args, kwargs)
         elif kwargs:
-            args = self._in_place(args, kwargs)
+            args = self._calling.in_place(args, kwargs)
         leaves, spec = flatten(args) if not kwargs else flatten((args, kwargs))
         key: list = [spec, static, dtypes._default]
         values: list = []  # nodes of tensors, and everything else as it came
@@ -345,112 +344,22 @@ class JitFunction:
 
     # -- a new signature --------------------------------------------------------------------------
 
-    def _in_place(self, args: tuple, kwargs: dict) -> tuple:
-        """`args` and those that follow by name, taken out of `kwargs`: ``f(x=1)`` is ``f(1)``."""
-        found = list(args)
-        for name in self._by_name[len(args) :]:
-            if name not in kwargs:
-                break
-            found.append(kwargs.pop(name))
-        return tuple(found)
-
-    def _apart(self, args: tuple, kwargs: dict):
-        """(the arguments to trace, by position and keyword; the static ones)."""
-        try:
-            given = inspect.signature(self._f).bind(*args, **kwargs)
-        except TypeError as error:
-            raise ArgumentError(f"{self._label}: {error}") from None
-        given.apply_defaults()
-        static = tuple([(n, given.arguments[n]) for n in self._static if n in given.arguments])
-        try:
-            hash(static)
-        except TypeError:
-            name, value = next((n, v) for n, v in static if not _hashable(v))
-            raise ArgumentError(
-                f"{self._label}: the static argument {name} must be hashable, since its value is part of the "
-                f"signature, got {type(value).__name__}; give a tuple instead of a list, or do not declare "
-                "it static"
-            ) from None
-        static = tuple([(n, v, type(v)) for n, v in static])  # 1 is not 1.0, nor True
-        names = set(self._static)
-        left = [(n, v) for n, v in given.arguments.items() if n not in names]
-        variadic = {p.name: p.kind for p in self._parameters.values()}
-        args, kwargs = [], {}
-        for name, value in left:
-            kind = variadic[name]
-            if kind is inspect.Parameter.VAR_KEYWORD:
-                kwargs |= value
-            elif kind is inspect.Parameter.VAR_POSITIONAL:
-                kwargs |= {f"*{name}": tuple(value)} if value else {}
-            else:
-                kwargs[name] = value
-        return (), kwargs, static
-
     def _new(self, key: tuple, args, kwargs, leaves, spec, static) -> Signature:
         with self._lock:
             found = self._signatures.get(key)
             if found is not None:
                 return found
-            names = self._names(args, kwargs, spec)
-            kinds = [kind_of(self._label, x, n) for x, n in zip(leaves, names, strict=True)]
             started = time.perf_counter()
-            traced = Traced(self._label, self._flat(spec, bool(kwargs), static), kinds)
-            made = Signature(traced, kinds, names, self._label)
+            example = self._calling.traced(args, kwargs, leaves, spec, static)
+            made = Signature(example.traced, example.kinds, example.names, self._label)
             made.trace_seconds = time.perf_counter() - started
             made.parallel, made.reproducible = self._parallel, self._reproducible
-            if not kwargs:
-                made.donated = self._donated_leaves(spec)
+            made.donated = example.donated
             made.statics = tuple([(n, repr(v)) for n, v, _ in static])
             made.reason = differences(made, list(self._signatures.values()))
             if made.is_cacheable:
                 self._signatures[key] = made
             return made
-
-    def _donated_leaves(self, spec) -> tuple[int, ...]:
-        """Positions, among all leaves, of those of the donated arguments."""
-        counts = [child.count for child in spec.children]
-        starts = [sum(counts[:k]) for k in range(len(counts))]
-        return tuple(
-            [starts[k] + j for k in self._donate if k < len(counts) for j in range(counts[k])]
-        )
-
-    def _flat(self, spec, keywords: bool, static: tuple) -> Callable:
-        """The function of the leaves alone."""
-        fixed = {n: v for n, v, _ in static}
-
-        def flat(tensors):
-            tree = unflatten(spec, tensors)
-            args, kwargs = tree if keywords else (tree, {})
-            if self._static:
-                more = [k for k in kwargs if k.startswith("*")]
-                values = {**kwargs, **fixed}
-                order = inspect.signature(self._f).parameters
-                positional = [p for p in order.values() if p.kind in _POSITIONAL]
-                if more:
-                    args = [values.pop(p.name) for p in positional]
-                    return self._f(*args, *values.pop(more[0]), **values)
-                only = [p.name for p in positional if p.kind is inspect.Parameter.POSITIONAL_ONLY]
-                return self._f(*[values.pop(n) for n in only], **values)
-            return self._f(*args, **kwargs)
-
-        return flat
-
-    def _names(self, args, kwargs, spec) -> list[str]:
-        positional = [p.name for p in self._parameters.values() if p.kind in _POSITIONAL]
-        rest = next(
-            (n for n, p in self._parameters.items() if p.kind is inspect.Parameter.VAR_POSITIONAL),
-            "args",
-        )
-        args_spec = spec.children[0] if kwargs else spec
-        found: list[str] = []
-        for k, child in enumerate(args_spec.children):
-            name = positional[k] if k < len(positional) else f"{rest}[{k - len(positional)}]"
-            found += paths(child, name)
-        if kwargs:
-            keywords = spec.children[1]
-            for name, child in zip(keywords.context, keywords.children, strict=True):
-                found += paths(child, name.lstrip("*"))
-        return found
 
     # -- what happened ----------------------------------------------------------------------------
 
@@ -493,6 +402,11 @@ class JitFunction:
         return name
 
 
+def example_of(f: JitFunction, args: tuple, kwargs: dict) -> tuple[Example, bool]:
+    """(what a call with these arguments would trace, whether its program is reproducible)."""
+    return f._calling.example(args, kwargs), f._reproducible
+
+
 def _again(f, *options) -> JitFunction:
     return JitFunction(f, *options)
 
@@ -504,61 +418,6 @@ def _loaded(pickled: bytes, *options) -> JitFunction:
 
 
 # -- arguments ------------------------------------------------------------------------------------
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-def _parameters(f: Callable) -> dict:
-    try:
-        return dict(inspect.signature(f).parameters)
-    except (TypeError, ValueError):
-        return {}
-
-
-def _leading_names(parameters: dict):
-    """Names of the positional parameters; those that cannot be given by name are None."""
-    for p in parameters.values():
-        if p.kind not in _POSITIONAL:
-            return
-        yield p.name if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD else None
-
-
-def _numbers(what: str, numbers) -> tuple[int, ...]:
-    numbers = (numbers,) if isinstance(numbers, int) else tuple(numbers)
-    for k in numbers:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-            raise ArgumentError(f"jit: {what} must be positions from 0, got {k!r}")
-    return numbers
-
-
-def _static_names(label: str, f: Callable, argnums, argnames) -> tuple[str, ...]:
-    """The names of the static arguments."""
-    argnames = (argnames,) if isinstance(argnames, str) else tuple(argnames)
-    argnums = _numbers("static_argnums", argnums)
-    if not argnames and not argnums:
-        return ()
-    parameters = _parameters(f)
-    positional = [p.name for p in parameters.values() if p.kind in _POSITIONAL]
-    for k in argnums:
-        if k >= len(positional):
-            raise ArgumentError(
-                f"jit: static_argnums has {k}, but {label} has only {len(positional)} positional arguments"
-            )
-    for name in argnames:
-        if name not in parameters:
-            raise ArgumentError(
-                f"jit: static_argnames has {name!r}, but the arguments of {label} are "
-                f"{', '.join(parameters)}"
-            )
-    return tuple(dict.fromkeys([*[positional[k] for k in argnums], *argnames]))
-
-
-def _hashable(x) -> bool:
-    try:
-        hash(x)
-    except TypeError:
-        return False
-    return True
 
 
 def _is_alone(t: Tensor) -> bool:

@@ -153,7 +153,7 @@ class Expressions:
         if op == ">>":
             return f"({kind})(({kind}){x} >> {y})"
         if dtype.itemsize < 4:
-            unsigned = "(unsigned)" * (op == "<<")  # of an int below zero C shifts nothing to the left
+            unsigned = "(unsigned)" * (op == "<<")  # C shifts no negative numbers
             return f"({kind})({unsigned}{x} {op} {y})"
         other = y if op == "<<" else _unsigned(y, kind)
         return _Wrapped(f"({kind})({_unsigned(x, kind)} {op} {other})")

@@ -84,7 +84,7 @@ class Function:
     def __init__(self, program, name, constants, contract, machine):
         self.program, self.name, self.align = program, name, machine.align
         self.contract = contract and not program.exact
-        self.vectors = machine.vector >= 16  # of a processor to which some kilobytes of code are nothing
+        self.vectors = machine.vector >= 16  # and some kilobytes of code are nothing, too
         self.constants = {program.inputs[k]: a for k, a in constants.items()}
         self.inputs = [b for b in program.inputs if b not in self.constants]
         self.updated = set(program.updated)
