@@ -109,6 +109,8 @@ def compared(name: str, folder: Path, casadi, compilers: dict, rounds: int) -> t
     else:
         sides["Numba"] = fresh()
         runs["Numba"] = peers.numba_run(program, *sides["Numba"])
+        sides["called"] = fresh()
+        runs["called"] = peers.pointer_run(program, *sides["called"])
     if casadi is not None and name in peers.EXPRESSIONS:
         import cartpole
 

@@ -154,15 +154,45 @@ def calls(library: Path, name: str, arrays: list, results: list, work: np.ndarra
 
 
 def numba_run(program, arrays: list, results: list):
-    """``run(count)`` of the program that ``fg.compile`` made; numbers among the results are returned."""
+    """``run(count)`` of the program that ``fg.compile`` made, which LLVM puts into the loop.
+
+    It returns the numbers among its results, and does not compute what the loop has no use for.
+    """
     fill = program.njit_out
     filled = tuple(r for r in results if r.ndim)
+    numbers = len(results) - len(filled)
+
+    @numba.njit
+    def used(found):
+        if numbers == 0:
+            return 0.0
+        return found if numbers == 1 else sum(found)
 
     @numba.njit
     def loop(count, first, arrays):
+        total = 0.0
         for k in range(count):
             first[0] += 1e-12 * (k % 2)
-            fill(*arrays)
+            total += used(fill(*arrays))
+        return total
 
     every = (*arrays, *filled)
     return lambda count: loop(count, arrays[0].reshape(-1), every)
+
+
+def pointer_run(program, arrays: list, results: list):
+    """``run(count)`` of the same program as C functions are called: by its address."""
+    count = len(arrays) + len(results)
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * count)(program.cfunc.address)
+    names = [f"a{k}" for k in range(count)]
+    text = f"""
+def loop(count, first, {", ".join(names)}):
+    for k in range(count):
+        first[0] += 1e-12 * (k % 2)
+        call({", ".join(f"{n}.ctypes" for n in names)})
+"""
+    scope = {"call": call}
+    exec(text, scope)
+    loop = numba.njit(scope["loop"])
+    every = (*arrays, *results)
+    return lambda count: loop(count, arrays[0].reshape(-1), *every)
