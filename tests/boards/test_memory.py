@@ -1,5 +1,6 @@
 """What ``flatgrad inspect`` says of memory is what a painted stack and arena show on a microcontroller."""
 
+import importlib.util
 import subprocess
 
 import pytest
@@ -9,10 +10,13 @@ import flatgrad as fg
 from boards.emulated import board_named
 from flatgrad.cli.memory import measured
 from flatgrad.cli.stack import RUNTIME
-from flatgrad.export.build import flags_for
+from flatgrad.export.build import compiler_for, flags_for
 from support.workloads import WORKLOADS, workload
 
 pytestmark = pytest.mark.boards
+
+# Frames that clang tells are added, though not all are on one way.
+SLACK = 256
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -42,3 +46,19 @@ def test_inspect_tells_what_is_touched(tmp_path, name):
     assert figures["ram"] == sum(figures[k] for k in parts)
     assert figures["code"] == built.sections["text"]
     assert built.sections["data"] == built.sections["bss"] == 0
+
+
+@pytest.mark.parametrize("name", ["rosenbrock", "ekf_f32", "cnn"])
+def test_clangs_stack_is_a_bound(tmp_path, name):
+    board, it = board_named("m4f"), workload(name)
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("ziglang is NOT INSTALLED: clang's frames were NOT compared")
+    path = tmp_path / "c"
+    how = {"target": "cortex-m4f", "donate_argnums": it.donate_argnums}
+    made = fg.export(it.function, *it.example, name=f"fn_{name}", path=path, **how)
+    command, zig = compiler_for(made.target, None)
+    flags = flags_for(made.target, zig=zig, relaxed=True, bare=True)
+    built = emulate.build(path, made.name, board, tmp_path, tuple(flags), compiler=tuple(command))
+    found = emulate.run(built)
+    assert found.passed, found.text
+    assert 0 <= measured(made, None)["stack"] - found.stack <= RUNTIME + SLACK

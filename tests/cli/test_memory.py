@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 pytest.importorskip("flatgrad.emit.c99")
 
-from flatgrad.cli.memory import sections
+from flatgrad.cli.elf import STACK_FLAG, Object
 from flatgrad.errors import ToolError
 
 GCC = shutil.which("gcc")
@@ -33,7 +34,7 @@ def test_sections_are_what_binutils_says(tmp_path, command):
     tool = command.split()[0]
     if shutil.which(tool) is None:
         pytest.skip(f"no {tool} here")
-    code, constants = sections(compiled(tmp_path, SOURCE, *command.split()))
+    code, constants = Object(compiled(tmp_path, SOURCE, *command.split())).code_and_constants()
     listed = subprocess.run(
         [tool.replace("gcc", "objdump") if "-" in tool else "objdump", "-h", "x.o"],
         cwd=tmp_path,
@@ -47,9 +48,30 @@ def test_sections_are_what_binutils_says(tmp_path, command):
     assert constants == sum(v for k, v in sizes.items() if k.startswith(".rodata")) >= 256
 
 
+FRAMES = """
+double other(int k);
+__attribute__((noinline)) static double inner(int k) { volatile double y[300]; y[k] = 1.0; return y[k / 2]; }
+double f(int k) { volatile double y[20]; y[k] = inner(k); return CALL(k) + y[k / 2]; }
+"""
+
+
+PLAIN = ("-fno-sanitize=all", "-fno-stack-protector")
+
+
+@pytest.mark.parametrize("triple", ["x86_64-linux-gnu", "arm-linux-gnueabihf", "aarch64-linux-gnu"])
+def test_frames_that_clang_tells(tmp_path, triple):
+    pytest.importorskip("ziglang", reason="ziglang is not installed: clang's frames were NOT read")
+    zig = (sys.executable, "-m", "ziglang", "cc", "-target", triple, *PLAIN)
+    found = Object(compiled(tmp_path, FRAMES, *zig, STACK_FLAG, "-DCALL=other"))
+    assert 2560 <= found.frames() < 2700
+    assert found.calls_others()
+    assert not Object(compiled(tmp_path, FRAMES, *zig, STACK_FLAG, "-DCALL=inner")).calls_others()
+    assert Object(compiled(tmp_path, FRAMES, *zig, "-DCALL=other")).frames() is None
+
+
 def test_what_is_no_object():
     with pytest.raises(ToolError, match="ELF"):
-        sections(b"MZ")
+        Object(b"MZ")
 
 
 def test_export_writes_what_it_says(cli, cli_json, module, tmp_path):

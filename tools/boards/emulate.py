@@ -62,10 +62,12 @@ def build(
     place: Path,
     flags: tuple[str, ...] = ("-O2", "-ffp-contract=off"),
     libraries: tuple[str, ...] = (),
+    compiler: tuple[str, ...] | None = None,
 ) -> Build:
     """The program of ``NAME.c``, ``NAME_test.c`` and the probe.
 
     flags : how NAME.c is compiled; ``-std=c99`` and the board's own flags are added.
+    compiler : another one, for NAME.c alone; it gets no flags but these.
     """
     own = [*board.compiler, "-std=c99", *board.flags, "-I", str(folder)]
     if board.bare:
@@ -80,7 +82,8 @@ def build(
     if board.bare:
         jobs["start.o"] = ["-O1", str(C / "start.c")]
     for goal, what in jobs.items():
-        _run([*own, *what, "-c", "-o", str(place / goal)])
+        other = compiler is not None and goal == f"{name}.o"
+        _run([*(compiler if other else own), *what, "-c", "-o", str(place / goal)])
     program = place / f"{name}.{board.name}"
     ends = [f"-l{x}" for x in libraries]
     objects = [str(place / goal) for goal in jobs]

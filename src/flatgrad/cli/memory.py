@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shlex
-import struct
 import subprocess
 import tempfile
 from pathlib import Path
 
 from ..errors import ToolError
+from .elf import STACK_FLAG, Object
 from .screen import Screen, size
-from .stack import FLAG, deepest
+from .stack import GRAPH_FLAG, RUNTIME, deepest
 
-__all__ = ["add_memory", "fits", "measured", "sections", "show_memory"]
+__all__ = ["add_memory", "fits", "measured", "show_memory"]
 
 RAM = ("inputs", "state", "outputs", "work", "stack", "ram")
 FLASH = ("code", "constants", "flash")
@@ -31,7 +31,8 @@ def add_memory(parser) -> None:
 def measured(made, cc: str | None) -> dict:
     """An export's RAM, and its flash as compiled; code is None where no compiler for it is here.
 
-    ``stack`` is what a call takes below its caller's frame, and part of ``ram``; None if nobody tells.
+    ``stack`` is the most that a call takes below its caller's frame, and part of ``ram``: the heaviest way
+    through GCC's call graph, or the sum of all of clang's frames; None if nobody tells.
     """
     figures = dict(made.memory)
     from ..export.build import compiler_for
@@ -55,52 +56,34 @@ def _compiled(made, command: list[str], zig: bool) -> tuple[int, int, int | None
     from ..export.build import flags_for
 
     flags = flags_for(made.target, zig=zig, relaxed=not made.layout.reproducible, bare=True)
-    total, stack = [0, 0], None
+    code = constants = 0
+    stacks: list[int | None] = []
     with tempfile.TemporaryDirectory(prefix="flatgrad-") as scratch:
         for source in made.sources:
             goal = Path(scratch) / f"{source}.o"
-            line = [*command, *flags, "-c", str(made.files[source]), "-o", str(goal)]
-            done = subprocess.run([*line, *[FLAG] * (not zig)], capture_output=True, text=True)
-            if done.returncode:  # an older GCC, or another compiler
-                done = subprocess.run(line, capture_output=True, text=True)
-            if done.returncode:
-                said = (done.stderr or done.stdout).strip()
-                raise ToolError(f"{shlex.join(line)} failed with status {done.returncode}:\n{said}")
-            for k, found in enumerate(sections(goal.read_bytes())):
-                total[k] += found
-            graph = goal.with_suffix(".ci")
-            if graph.exists():
-                stack = max(stack or 0, deepest(graph.read_text()))
-    return total[0], total[1], stack
+            _compile([*command, *flags, "-c", str(made.files[source]), "-o", str(goal)], zig)
+            found = Object(goal.read_bytes())
+            sizes = found.code_and_constants()
+            code, constants = code + sizes[0], constants + sizes[1]
+            stacks.append(_stack(found, goal.with_suffix(".ci")))
+    return code, constants, None if None in stacks else max(stacks)
 
 
-def sections(data: bytes) -> tuple[int, int]:
-    """(bytes of code, bytes of constants) of an ELF object file.
+def _compile(line: list[str], zig: bool) -> None:
+    """Compile, and have frames told as GCC or clang does, or not at all."""
+    for more in ((STACK_FLAG,), ()) if zig else ((GRAPH_FLAG,), (STACK_FLAG,), ()):
+        done = subprocess.run([*line, *more], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+    said = (done.stderr or done.stdout).strip()
+    raise ToolError(f"{shlex.join(line)} failed with status {done.returncode}:\n{said}")
 
-    Code is what is executed, constants are what is loaded and not written; tables for unwinding are neither.
-    """
-    if data[:4] != b"\x7fELF":
-        raise ToolError("inspect: the compiler made no ELF object; give one that does with --cc")
-    wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
-    if wide:
-        start = struct.unpack_from(f"{order}Q", data, 0x28)[0]
-        entry, count, names = struct.unpack_from(f"{order}HHH", data, 0x3A)
-    else:
-        start = struct.unpack_from(f"{order}I", data, 0x20)[0]
-        entry, count, names = struct.unpack_from(f"{order}HHH", data, 0x2E)
-    head = f"{order}II4Q" if wide else f"{order}6I"  # name, type, flags, address, place, length
-    rows = [struct.unpack_from(head, data, start + k * entry) for k in range(count)]
-    text = rows[names][4]
-    code = constants = 0
-    for name, _, flags, _, _, length in rows:
-        label = data[text + name : data.index(b"\0", text + name)]
-        if not flags & 2 or label.startswith((b".eh_frame", b".ARM.ex", b".note")):
-            continue
-        if flags & 4:
-            code += length
-        elif not flags & 1:
-            constants += length
-    return code, constants
+
+def _stack(found: Object, graph: Path) -> int | None:
+    if graph.exists():
+        return deepest(graph.read_text())
+    frames = found.frames()
+    return None if frames is None else frames + RUNTIME * found.calls_others()
 
 
 def fits(figures: dict, limits: dict) -> list[str]:

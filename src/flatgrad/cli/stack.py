@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["FLAG", "RUNTIME", "deepest"]
+__all__ = ["GRAPH_FLAG", "RUNTIME", "deepest"]
 
 # Writes the graph, with every function's frame, beside the object file (GCC 10 and newer).
-FLAG = "-fcallgraph-info=su"
+GRAPH_FLAG = "-fcallgraph-info=su"
 
 # Bytes for a function that is in another file: the compiler's own runtime (arithmetic that the processor
 # lacks, memset). On a Cortex-M4F its frames took at most so many (tests/boards/test_memory.py).
