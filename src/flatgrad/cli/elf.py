@@ -16,7 +16,7 @@ _ALLOCATED, _EXECUTED, _WRITTEN = 2, 4, 1
 _SYMBOLS = 2
 _NO_CALLS = b"_GLOBAL_OFFSET_TABLE_", b"__aeabi_unwind_cpp_pr0", b"__aeabi_unwind_cpp_pr1"
 _X86 = (3, 62)  # processors whose calls push the address to return to
-_RED_ZONE = {62: 128}  # bytes below the stack that the last function may use, and clang does not count
+_RED_ZONE = {62: 128}
 
 
 class Section(NamedTuple):
@@ -84,13 +84,18 @@ class Object:
         if not found:
             return None
         word = 8 if self.wide else 4
-        total = _RED_ZONE.get(self.machine, 0)
+        total = 0
         for content in found:
             place = 0
             while place < len(content):
                 size, place = _leb128(content, place + word)
                 total += size + word * (self.machine in _X86)
         return total
+
+    @property
+    def red_zone(self) -> int:
+        """Bytes below the stack that the last function may use, which no compiler counts as its frame."""
+        return _RED_ZONE.get(self.machine, 0)
 
     def calls_others(self) -> bool:
         """Whether it refers to functions of other files."""

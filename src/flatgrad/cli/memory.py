@@ -81,9 +81,9 @@ def _compile(line: list[str], zig: bool) -> None:
 
 def _stack(found: Object, graph: Path) -> int | None:
     if graph.exists():
-        return deepest(graph.read_text())
+        return deepest(graph.read_text()) + found.red_zone
     frames = found.frames()
-    return None if frames is None else frames + RUNTIME * found.calls_others()
+    return None if frames is None else frames + found.red_zone + RUNTIME * found.calls_others()
 
 
 def fits(figures: dict, limits: dict) -> list[str]:
