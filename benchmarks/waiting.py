@@ -26,7 +26,7 @@ END = """
 asked = time.perf_counter()
 program = fg.explain(y).program
 done = time.perf_counter()
-from flatgrad.lower.passes import walk
+from flatgrad.lower.body import walk
 segments = program.compiled.segments
 statements = sum(1 for s in segments for _ in walk(s.loops.body))
 print(imported - started, asked - imported, done - asked, done - started, statements)

@@ -11,8 +11,8 @@ import pytest
 import flatgrad as fg
 from flatgrad.autograd import gradcheck, gradgradcheck
 from flatgrad.errors import ArgumentError, DTypeError, FlatgradError, LoopError, ShapeError
+from flatgrad.lower.body import walk
 from flatgrad.lower.lowering import lower
-from flatgrad.lower.passes import walk
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.trace import trace
 

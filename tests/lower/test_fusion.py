@@ -6,7 +6,7 @@ import numpy as np
 
 import flatgrad as fg
 from flatgrad.lower import ir
-from flatgrad.lower.passes import walk
+from flatgrad.lower.body import walk
 from flatgrad.program.build import Compiled
 from tests.support.programs import graph_of, loops_of
 

@@ -14,8 +14,8 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.lower import ir, lower
+from flatgrad.lower.body import walk
 from flatgrad.lower.nest import expressions
-from flatgrad.lower.passes import walk
 from tests.support.programs import graph_of
 
 SUITE = Path(__file__).parent.parent.parent / "benchmarks" / "suite"

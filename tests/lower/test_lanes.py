@@ -11,10 +11,10 @@ import flatgrad as fg
 from flatgrad.func.tracing import Traced, kind_of
 from flatgrad.graph import dtypes
 from flatgrad.lower import ir
+from flatgrad.lower.body import walk
 from flatgrad.lower.lanes import lanes
 from flatgrad.lower.lowering import lower
 from flatgrad.lower.machine import REPRODUCIBLE, Machine, lowering_for
-from flatgrad.lower.passes import walk
 from flatgrad.program.build import Segment
 from flatgrad.program.entry import prepared
 

@@ -5,8 +5,8 @@ import pytest
 
 import flatgrad as fg
 from flatgrad.lower import ir, lower
+from flatgrad.lower.body import walk
 from flatgrad.lower.machine import Machine
-from flatgrad.lower.passes import walk
 from support.programs import graph_of, run_source
 
 ROLLED, ROOM = Machine(), 20_000

@@ -19,6 +19,7 @@ from llvmlite import ir as L
 
 from ..lower import ir
 from .gemm import oriented
+from .llvm_types import constant
 
 I32, PTR = L.IntType(32), L.PointerType()
 BLAS_MODULE = "scipy.linalg.cython_blas"
@@ -92,8 +93,6 @@ def _only_the_extension(name: str):
 
 def gemm_call(emitter, s: ir.Gemm) -> None:
     """Fortran gemm on the transposed problem: column-major ``c' (n x m) = b' (n x k) a' (k x m)``."""
-    from .llvm import constant
-
     g = oriented(s)
     builder = emitter.b
     symbol = SYMBOLS[s.dtype.itemsize][0]

@@ -13,7 +13,8 @@ from llvmlite import ir as L
 
 from ..graph import dtypes
 from ..lower.plan import ALIGN, STACK
-from .llvm import I8, I64, Emitter, memory_type
+from .llvm import Emitter
+from .llvm_types import I8, I64, memory_type
 
 __all__ = ["Offer", "entry_named", "offer"]
 

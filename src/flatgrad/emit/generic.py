@@ -11,7 +11,8 @@ from llvmlite import ir as L
 
 from ..graph import dtypes
 from ..graph.dtypes import DType
-from .llvm import I8, I32, I64, PTR, Emitter, type_of
+from .llvm import Emitter
+from .llvm_types import I8, I32, I64, PTR, type_of
 from .opcodes import Opcode, Reverse, table
 
 __all__ = ["generic_kernel"]

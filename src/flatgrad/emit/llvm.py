@@ -11,7 +11,6 @@ never overlap (lower/plan.py).
 
 from __future__ import annotations
 
-import struct
 from contextlib import contextmanager
 
 from llvmlite import ir as L
@@ -22,44 +21,13 @@ from ..lower import ir
 from ..lower.index import value_range
 from ..lower.ir import Axis, Expr
 from ..lower.nest import expressions
+from .blas import gemm_call
+from .llvm_types import I1, I8, I32, I64, PTR, constant, memory_type, opaque, type_of
+from .outline import Outlined, pieces
+from .threads import parallel_loop
+from .tile import Tiler
 
-I1, I8, I32, I64 = L.IntType(1), L.IntType(8), L.IntType(32), L.IntType(64)
-PTR = L.PointerType()
 REDUCE = ("reassoc", "contract")
-
-
-def type_of(dtype: DType) -> L.Type:
-    """The register type; bool is i1 (i8 in memory)."""
-    if dtype.category == dtypes.BOOL:
-        return I1
-    if dtype.category == dtypes.INTEGER:
-        return L.IntType(dtype.itemsize * 8)
-    return L.FloatType() if dtype.itemsize == 4 else L.DoubleType()
-
-
-def memory_type(dtype: DType) -> L.Type:
-    return I8 if dtype.category == dtypes.BOOL else type_of(dtype)
-
-
-def constant(number, dtype: DType) -> L.Constant:
-    kind = type_of(dtype)
-    if dtype.is_floating_point:
-        return _float_constant(number, dtype, kind)
-    return L.Constant(kind, int(number))
-
-
-def _float_constant(number: float, dtype: DType, kind) -> L.Constant:
-    """An exact literal, NaN payloads and signed zeros included."""
-    rounded = dtype.np.type(number)
-    if number == number and abs(number) != float("inf"):
-        return L.Constant(kind, float(rounded))
-    bits = struct.unpack("<Q", struct.pack("<d", float(number)))[0]
-    return L.FormattedConstant(kind, f"0x{bits:016x}")
-
-
-def opaque(b: L.IRBuilder, cell):
-    """A stack cell's address as a pointer to anything; LLVM takes the round back."""
-    return b.inttoptr(b.ptrtoint(cell, I64), PTR)
 
 
 class Emitter:
@@ -96,8 +64,6 @@ class Emitter:
         self.memo: dict = {}
 
     def emit(self) -> L.Function:
-        from .outline import Outlined, pieces
-
         self.declare_variables(self.program.body)
         for apart, body in pieces(self.program.body):
             if apart:
@@ -254,8 +220,6 @@ class Emitter:
 
     def for_(self, s: ir.For) -> None:
         if s.private is not None:
-            from .threads import parallel_loop
-
             parallel_loop(self, s)
         else:
             with self.doubting(s):
@@ -343,13 +307,9 @@ class Emitter:
 
     def gemm(self, s: ir.Gemm) -> None:
         """Row-major ``c = a @ b`` is column-major ``c' = b' @ a'``; transposes are BLAS flags."""
-        from .blas import gemm_call
-
         gemm_call(self, s)
 
     def tile(self, s: ir.Tile) -> None:
-        from .tile import Tiler
-
         Tiler(self, s, type_of(s.dtype)).emit()
 
     # -- expressions --------------------------------------------------------------------------

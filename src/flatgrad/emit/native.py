@@ -15,7 +15,8 @@ from llvmlite import binding
 from llvmlite import ir as L
 
 from ..lower import ir
-from .llvm import I8, I64, PTR, Emitter
+from .llvm import Emitter
+from .llvm_types import I8, I64, PTR
 
 __all__ = ["CALL", "NDARRAY", "NOT_ARRAYS", "detected", "object_code", "target"]
 

@@ -10,7 +10,7 @@ from llvmlite import ir as L
 
 from ..lower import ir
 from ..lower.nest import expressions, reads_of
-from .llvm import I64, PTR
+from .llvm_types import I64, PTR
 
 # The size (see ``_size``) of a program that is cut, and of its pieces, at least.
 LARGE, PIECE = 150, 30

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from llvmlite import ir as L
 
 from ..lower import ir
-from .llvm import I64, PTR, opaque
+from .llvm_types import I64, PTR, opaque
 from .outline import Outlined
 
 # Ranges that a loop is cut into at most.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import ir
+from .body import accesses, drop_dead, rebuffered
 from .index import build, linear, value_range
 from .ir import Buffer, Expr
 from .nest import expressions, loads_of, reads_of
@@ -32,8 +33,6 @@ class Use:
 
 def coalesce(body: list) -> list:
     """`body` with fewer arena buffers, as far as results can be written over what they are computed from."""
-    from .passes import drop_dead, rebuffered
-
     uses = _uses(body)
     merged: dict[Buffer, Buffer] = {}
     for target in sorted(uses, key=lambda b: uses[b][0].order):
@@ -87,8 +86,6 @@ def _without_idle(body: list, buffers: set) -> list:
 
 def _uses(body: list) -> dict[Buffer, list[Use]]:
     """All accesses of each buffer, in program order."""
-    from .passes import accesses
-
     found: dict[Buffer, list[Use]] = {}
 
     def walk(statements: list, path: tuple, order: tuple) -> None:

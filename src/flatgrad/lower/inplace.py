@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from . import ir
+from .body import accesses, drop_dead, rebuffered, walk
 from .index import build, has_division, linear
 from .ir import Axis, Buffer, Expr
 from .nest import expressions, loads_of, reads_of
@@ -45,8 +46,6 @@ class Uses:
 
 
 def uses_of(body) -> dict[Buffer, Uses]:
-    from .passes import accesses, walk
-
     found: dict[Buffer, Uses] = {}
     names: dict[str, Expr] = {}
     for order, (s, path) in enumerate(walk(body)):
@@ -83,8 +82,6 @@ def _copied(s, names: dict) -> Expr | None:
 
 def inplace(body: list) -> list:
     """`body` without copies of whole buffers into parts of others."""
-    from .passes import drop_dead, rebuffered
-
     for _ in range(ROUNDS):
         places, copies = _chosen(uses_of(body))
         if not places:

@@ -7,6 +7,7 @@ from ..graph import dtypes
 from ..graph.node import PROJ, Graph, Node
 from ..graph.shapes import numel
 from . import fuse, ir, passes
+from .body import walk
 from .control import CONTROL, copy, outer
 from .decide import decide
 from .factor import FACTORS, is_small
@@ -233,15 +234,13 @@ class Checks:
 
 def _overwrites(statement) -> bool:
     """Whether a statement, or one inside it, writes to an input."""
-    found = [
-        s.buffer for s, _ in passes.walk([statement]) if isinstance(s, (ir.Store, ir.AccumStore))
-    ]
-    found += [s.c[0] for s, _ in passes.walk([statement]) if isinstance(s, (ir.Gemm, ir.Tile))]
+    found = [s.buffer for s, _ in walk([statement]) if isinstance(s, (ir.Store, ir.AccumStore))]
+    found += [s.c[0] for s, _ in walk([statement]) if isinstance(s, (ir.Gemm, ir.Tile))]
     return any(b.role == "in" for b in found)
 
 
 def _raises(statement, flags) -> bool:
-    return any(isinstance(s, ir.Accum) and s.name in flags for s, _ in passes.walk([statement]))
+    return any(isinstance(s, ir.Accum) and s.name in flags for s, _ in walk([statement]))
 
 
 def _out_of_range(node: Node, size: int):

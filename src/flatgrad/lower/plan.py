@@ -12,11 +12,11 @@ from bisect import bisect_left, insort
 from random import Random
 
 from . import ir
+from .body import accesses
 from .index import axes_in
 from .ir import Buffer
 from .machine import present
 from .nest import expressions, loads_of
-from .passes import accesses
 
 # Bytes; where the scratch memory of programs for the host starts.
 ALIGN = 64

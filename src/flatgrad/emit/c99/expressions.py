@@ -15,8 +15,9 @@ from ...graph.dtypes import DType
 from ...lower import ir
 from ...lower.index import value_range
 from ...lower.ir import Expr
+from ..mathlib import expand, shortcut
 from .helpers import helper
-from .words import bit_pattern, ctype, literal, short
+from .words import Names, bit_pattern, ctype, literal, short
 
 __all__ = ["Expressions", "is_small"]
 
@@ -210,8 +211,6 @@ class Expressions:
         A list of very many calls (an unrolled simulation) is no loop that a compiler could vectorise: there
         the calls stay calls, and the code stays small. A number alone may take a shorter way than vectors.
         """
-        from ..mathlib import shortcut
-
         called = "_called" if self.calls > INLINED else ""
         branches = self.alone and self.shortcuts and shortcut(e.arg, e.args) is not None
         name = f"fg_{e.arg}_{short(e.args[0].dtype)}{'_alone' * branches}{called}"
@@ -228,8 +227,6 @@ class ScalarFunction(Expressions):
     """Prints one scalar function of emit/mathlib."""
 
     def __init__(self, outer: Expressions, e: Expr, branches: bool):
-        from .words import Names
-
         super().__init__(Names())
         self.helpers, self.branches = outer.helpers, branches
         self.lines: list[str] = []
@@ -240,8 +237,6 @@ class ScalarFunction(Expressions):
         self.lines.append(f"{self.indent}{text}")
 
     def text(self, how: str, name: str) -> str:
-        from ..mathlib import expand, shortcut
-
         parameters = [ir.var(f"a{k}", a.dtype) for k, a in enumerate(self.e.args)]
         for p in parameters:
             self.names[p.arg] = self.words.new(p.arg)

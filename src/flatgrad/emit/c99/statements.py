@@ -10,6 +10,7 @@ from ...lower.ir import Buffer
 from ..gemm import oriented
 from .expressions import Expressions, bare
 from .scopes import Scopes
+from .tile import Tiler
 from .words import Names, ctype, literal, memory_type
 
 __all__ = ["Statements"]
@@ -279,8 +280,6 @@ class Statements(Expressions):
             self.line(f"cblas_{'s' if f else 'd'}gemm({', '.join(args)});")
 
     def tile(self, s: ir.Tile) -> None:
-        from .tile import Tiler
-
         with self.guard(s.c[0]):
             Tiler(self, s).emit()
 
