@@ -19,6 +19,7 @@ from .nest import NESTS, Nest, pointwise, restart_names
 from .order import ORDERS, is_short
 from .plan import plan
 from .pull import ELEMENT, Pull, read
+from .updates import overwriting_late, with_copies
 
 _KINDS = frozenset({"input", *ELEMENT, *NESTS})
 
@@ -87,7 +88,7 @@ def lower(
     # loop that computes them), since all must be known before anything is overwritten.
     values = {n: lowering.buffer(n.dtype, n.shape) for n in updates}
     written = _behind_reshapes(outputs | values)
-    nests = lowering.nests(_with_last(graph, updates), pull, written)
+    nests = lowering.nests(overwriting_late(graph, updates), pull, written)
     over = [copy(outer(pull, n), inputs[k], n.shape, updates=True) for n, k in updates.items()]
     body = lowering.checks.around(nests, over)
     if dump is not None:
@@ -104,20 +105,6 @@ def lower(
         [inputs[updates[n]] if n in updates else outputs[n] for n in results],
         exact=present().exact,
     )
-
-
-def _with_last(graph: Graph, updates: dict) -> Graph:
-    """`graph` with the nodes that overwrite an input, and what needs them, behind all others.
-
-    What reads the old value comes before, so the new one can be written by the loop that computes it.
-    """
-    if not updates:
-        return graph
-    last = set(updates)
-    for node in graph.order:
-        if not last.isdisjoint(node.inputs):
-            last.add(node)
-    return Graph.ordered(graph, sorted(graph.order, key=lambda n: n in last))
 
 
 def _behind_reshapes(outputs: dict[Node, Buffer]) -> dict[Node, Buffer]:
@@ -224,7 +211,7 @@ class Checks:
         flags = [f"bad{k}" for k in range(len(self.errors))]
         start = [ir.Set(flag, ir.const(False, dtypes.bool_)) for flag in flags]
         tests = [ir.Check(~ir.var(flag, dtypes.bool_), k + 1) for k, flag in enumerate(flags)]
-        body = fuse.statements(fuse.fuse(nests + over))
+        body = fuse.statements(fuse.fuse(with_copies(nests, over)))
         at = next((k for k, s in enumerate(body) if _overwrites(s)), len(body))
         if any(_raises(s, flags) for s in body[at:]):
             first, last = (fuse.statements(fuse.fuse(part)) for part in (nests, over))

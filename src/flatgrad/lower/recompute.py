@@ -8,6 +8,7 @@ Some of it need not be. A value is *dropped* if its readers behind the peak read
 it, made when the first of them is about to run. (A ``FENCE`` on one operand keeps the second
 computation from being fused with the first one.) Values are dropped so that what is recomputed at once
 stays short: first every other one of a chain, then two of three, and so on, cheap ones before dear ones.
+If that is not enough, loops that run backwards go in segments (``transform/segment.py``).
 Whether the budget is met is read from the lowered program, not estimated; where the peak has
 moved elsewhere, it is looked at again, a few times.
 """
@@ -21,6 +22,7 @@ from ..errors import BudgetError
 from ..graph.node import Graph, Node, toposort
 from ..ops.cost import scalar_cost
 from ..transform.checkpoint import FENCE
+from ..transform.segment import in_segments
 from . import ir
 from .decide import decide
 from .lowering import lower
@@ -31,6 +33,9 @@ __all__ = ["lower_within"]
 ONCE = frozenset(
     {"input", "const", "loop", "while", "branch", "library", "proj", "custom", "fence"}
 )
+
+# A value that takes less of the peak's memory than one part in so many is kept.
+SMALL = 256
 
 # Once what is dropped has moved the peak elsewhere, that is looked at; so often.
 ROUNDS = 5
@@ -50,34 +55,52 @@ def lower_within(graph: Graph, budget: int | None, **how) -> ir.Program:
     program = lower(graph, **how)
     if budget is None or program.arena_bytes <= budget:
         return program
-    first = program.arena_bytes
-    graph = Graph.ordered(graph, _scheduled(graph))
-    program = lower(graph, **how)
-    if program.arena_bytes <= budget:
-        return program
+    first = least = program.arena_bytes
     updates = how.get("updates") or {}
-    least = program.arena_bytes
-    count, start, around = 0, graph, updates
-    for _ in range(ROUNDS):
-        base, before, given, found = start, count, around, None
-        for dropped, peak in _Peak(base).choices():
-            made, moved = _rewritten(base, dropped, peak)
-            around = {moved[n]: k for n, k in given.items()}
-            program = lower(made, **how | {"updates": around})
-            if program.arena_bytes <= budget:
-                program.recomputed = before + len(dropped)
-                return program
-            if program.arena_bytes < least:
-                least = program.arena_bytes
-                found = made, around, before + len(dropped)
-        if found is None:
-            break
-        start, around, count = found
-    least = min(first, least)
+    graph = Graph.ordered(graph, _scheduled(graph, updates))
+    for made, moved, count in _forms(graph, updates):
+        around = {moved[n]: k for n, k in updates.items()}
+        program = _searched(made, around, count, budget, how)
+        if program.arena_bytes <= budget:
+            return program
+        least = min(least, program.arena_bytes)
     raise BudgetError(
         f"memory_budget: this program needs {first} bytes of scratch memory, with all that can be recomputed "
         f"{least}, and the budget is {budget}; allow {least} bytes, or make the batch smaller"
     )
+
+
+def _forms(graph: Graph, updates):
+    """(a graph, {output: what it is there}, values computed twice): as it is, and its loops in segments."""
+    yield graph, {n: n for n in graph.outputs}, 0
+    found = in_segments(graph)
+    if found is not None:
+        made, moved, count = found
+        around = {moved[n] for n in updates}
+        yield Graph.ordered(made, _scheduled(made, around)), moved, count
+
+
+def _searched(graph: Graph, updates: dict, count: int, budget: int, how: dict) -> ir.Program:
+    """The first program that is found within the budget, or the least."""
+    least = lower(graph, **how | {"updates": updates})
+    least.recomputed = count
+    for _ in range(ROUNDS):
+        if least.arena_bytes <= budget:
+            break
+        better = None
+        for dropped, peak in _Peak(graph).choices():
+            made, moved = _rewritten(graph, dropped, peak)
+            around = {moved[n]: k for n, k in updates.items()}
+            program = lower(made, **how | {"updates": around})
+            program.recomputed = count + len(dropped)
+            if program.arena_bytes < least.arena_bytes:
+                least, better = program, (made, around)
+            if program.arena_bytes <= budget:
+                return program
+        if better is None:
+            break
+        (graph, updates), count = better, least.recomputed
+    return least
 
 
 def _bytes(node: Node) -> int:
@@ -108,8 +131,11 @@ def _stored(graph: Graph) -> tuple[set[Node], dict[Node, set[Node]]]:
     return stored, reads
 
 
-def _scheduled(graph: Graph) -> list[Node]:
-    """The nodes in another order: of those that are ready, the one that frees most memory first."""
+def _scheduled(graph: Graph, updates) -> list[Node]:
+    """The nodes in another order: of those that are ready, the one that frees most memory first.
+
+    What overwrites an argument takes no memory, and a gradient that only such outputs read is gone at once.
+    """
     order = graph.order
     stored, reads = _stored(graph)
     readers: dict[Node, set[Node]] = {n: set() for n in stored}
@@ -125,7 +151,8 @@ def _scheduled(graph: Graph) -> list[Node]:
 
     def gain(n: Node) -> tuple:
         freed = sum(_bytes(s) for s in reads[n] if left[s] == 1 and s not in kept)
-        return freed - _bytes(n), -place[n]
+        passing = n in updates or (readers[n] and all(r in updates for r in readers[n]))
+        return freed - _bytes(n) * (not passing), -place[n]
 
     ready = [n for n in waits if not waits[n]]
     chosen: dict[Node, None] = {}
@@ -172,7 +199,12 @@ class _Peak:
     def choices(self):
         """(what is dropped, the peak), of growing sizes."""
         peak = self.last, frozenset(self.kept)
-        rest = [n for n in self.kept if n.op.kind not in ONCE]
+        little = sum(map(_bytes, self.kept)) // SMALL
+        rest = [
+            n
+            for n in self.kept
+            if n.op.kind not in ONCE and self.place[n] < self.last and _bytes(n) > little
+        ]
         sources = {n: self._sources(n) for n in rest}
         readers: dict[Node, list[Node]] = {}
         for n in rest:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...graph import dtypes
 from ...lower import ir
 from ...lower.ir import Buffer
 from ...lower.machine import BASELINE, Machine
@@ -109,6 +110,8 @@ class Function:
         stored = [b for b in self.constants if b in loaded]
         arrays = [self.array(b, self.constants[b]) for b in stored]
         run, places, work = self.face(loaded)
+        if self.reread(loaded):
+            statements.need("apart", dtypes.float64)
         helpers = statements.helpers
         text = "\n".join(
             [
@@ -164,7 +167,8 @@ class Function:
         program = self.program
         given = [self.parameter(b) for b in (*self.inputs, *program.outputs)]
         given += [f"char *restrict {s}" for s in self.slots]
-        head = [f"static int {self.name}_run({', '.join(given) or 'void'})", "{"]
+        how = "FG_APART" if self.reread(loaded) else "static"
+        head = [f"{how} int {self.name}_run({', '.join(given) or 'void'})", "{"]
         places = [
             f"    {self.memory(b, slot)} *const {self.pointers[b]} = (void *){self.slots[slot]};"
             for b, slot in program.place.items()
@@ -179,6 +183,11 @@ class Function:
             if b in loaded:
                 work += self.padded(b)
         return head, places, work
+
+    def reread(self, loaded: set) -> bool:
+        """Whether the program reads what it has written to memory."""
+        program = self.program
+        return bool(program.slots or self.updated or not loaded.isdisjoint(program.outputs))
 
     def parameter(self, b: Buffer) -> str:
         const = "const " * (b.role == "in" and b not in self.updated)

@@ -69,6 +69,16 @@ CALLED = """\
 #endif
 """
 
+# gcc 12 forgets that a pointer is restrict once the function is inlined where it is a sum: vectors then read
+# an array before they wrote it. (Microcontrollers have no such vectors, and every byte counts.)
+APART = """\
+#if defined(__GNUC__) && !defined(__clang__) && !(defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M')
+#define FG_APART static __attribute__((noinline, noclone))
+#else
+#define FG_APART static
+#endif
+"""
+
 FUSED_TEXT = """\
 #if {hardware}
 #define FG_FUSED_{upper} 1
@@ -381,6 +391,8 @@ def helper(name: str, dtype: DType) -> tuple[list, str]:
         return needs, SQRT.format(hardware=_SQRT[dtype.itemsize], **words)
     if name == "called":
         return [], CALLED
+    if name == "apart":
+        return [], APART
     if name == "fmod":
         return [("called", dtypes.float64), ("bits", dtype)], FMOD.format(**words)
     if name == "fma":
