@@ -19,7 +19,7 @@ from .nest import NESTS, Nest, pointwise, restart_names
 from .order import ORDERS, is_short
 from .plan import plan
 from .pull import ELEMENT, Pull, read
-from .updates import overwriting_late, with_copies
+from .updates import overwriting_last, overwriting_soon, with_copies
 
 _KINDS = frozenset({"input", *ELEMENT, *NESTS})
 
@@ -49,6 +49,7 @@ def lower(
     machine: Machine | None = None,
     updates: dict | None = None,
     spans: dict | None = None,
+    frugal: bool = False,
 ) -> ir.Program:
     """The loop program that computes ``graph.outputs`` from ``graph.inputs``, for a machine's registers.
 
@@ -63,6 +64,8 @@ def lower(
         and every run-time check has passed.
     spans : dict, optional
         {position of an input of integers: its least and greatest element}, where they are known.
+    frugal : bool
+        Whether inputs are overwritten as soon as they may be: less memory, and a little more time.
 
     Raises
     ------
@@ -88,9 +91,10 @@ def lower(
     # loop that computes them), since all must be known before anything is overwritten.
     values = {n: lowering.buffer(n.dtype, n.shape) for n in updates}
     written = _behind_reshapes(outputs | values)
-    nests = lowering.nests(overwriting_late(graph, updates), pull, written)
+    ordered = (overwriting_soon if frugal else overwriting_last)(graph, updates)
+    nests = lowering.nests(ordered, pull, written)
     over = [copy(outer(pull, n), inputs[k], n.shape, updates=True) for n, k in updates.items()]
-    body = lowering.checks.around(nests, over)
+    body = lowering.checks.around(nests, over, frugal)
     if dump is not None:
         dump("fuse", body)
     body = passes.run(body, dump)
@@ -203,7 +207,7 @@ class Checks:
                     break
         pull.bounds.clear()
 
-    def around(self, nests: list, over: list) -> list:
+    def around(self, nests: list, over: list, frugal: bool) -> list:
         """The loops of `nests` and their checks, before those of `over` overwrite inputs.
 
         They are fused if every check still comes first.
@@ -211,7 +215,7 @@ class Checks:
         flags = [f"bad{k}" for k in range(len(self.errors))]
         start = [ir.Set(flag, ir.const(False, dtypes.bool_)) for flag in flags]
         tests = [ir.Check(~ir.var(flag, dtypes.bool_), k + 1) for k, flag in enumerate(flags)]
-        body = fuse.statements(fuse.fuse(with_copies(nests, over)))
+        body = fuse.statements(fuse.fuse(with_copies(nests, over) if frugal else nests + over))
         at = next((k for k, s in enumerate(body) if _overwrites(s)), len(body))
         if any(_raises(s, flags) for s in body[at:]):
             first, last = (fuse.statements(fuse.fuse(part)) for part in (nests, over))

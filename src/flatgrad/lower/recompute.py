@@ -57,6 +57,7 @@ def lower_within(graph: Graph, budget: int | None, **how) -> ir.Program:
         return program
     first = least = program.arena_bytes
     updates = how.get("updates") or {}
+    how = how | {"frugal": True}
     graph = Graph.ordered(graph, _scheduled(graph, updates))
     for made, moved, count in _forms(graph, updates):
         around = {moved[n]: k for n, k in updates.items()}
@@ -195,6 +196,9 @@ class _Peak:
         alive = list(accumulate(change))
         self.last = alive.index(max(alive))
         self.kept = {n for n, end in until.items() if self.place[n] <= self.last < end}
+        # What is read by the very next loops would have to be there again at once.
+        following = (reads[n] for n in graph.order[self.last + 1 :] if n in stored)
+        self.at_once = next(following, set())
 
     def choices(self):
         """(what is dropped, the peak), of growing sizes."""
@@ -203,7 +207,7 @@ class _Peak:
         rest = [
             n
             for n in self.kept
-            if n.op.kind not in ONCE and self.place[n] < self.last and _bytes(n) > little
+            if n.op.kind not in ONCE and n not in self.at_once and _bytes(n) > little
         ]
         sources = {n: self._sources(n) for n in rest}
         readers: dict[Node, list[Node]] = {}

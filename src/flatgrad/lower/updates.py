@@ -1,4 +1,4 @@
-"""Results that are written over arguments: in which order, so that nothing waits for the program's end."""
+"""Results that are written over arguments: when."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from ..graph.node import Graph, Node
 from .decide import decide
 from .nest import Nest
 
-__all__ = ["overwriting_late", "with_copies"]
+__all__ = ["overwriting_last", "overwriting_soon", "with_copies"]
+
+
+def overwriting_last(graph: Graph, updates: dict) -> Graph:
+    """`graph` with the nodes that overwrite an input, and what needs them, behind all others.
+
+    What reads the old value comes before, so the new one can be written by the loop that computes it; and
+    what is updated, much of it read nowhere else, does not drive out of the caches what is computed with.
+    """
+    last = set(updates)
+    for node in graph.order:
+        if not last.isdisjoint(node.inputs):
+            last.add(node)
+    return Graph.ordered(graph, sorted(graph.order, key=lambda n: n in last))
 
 
 def with_copies(nests: list[Nest], over: list[Nest]) -> list[Nest]:
@@ -29,14 +42,12 @@ def with_copies(nests: list[Nest], over: list[Nest]) -> list[Nest]:
     return out
 
 
-def overwriting_late(graph: Graph, updates: dict) -> Graph:
+def overwriting_soon(graph: Graph, updates: dict) -> Graph:
     """`graph` with each node that overwrites an input behind all others that read the old value.
 
     So the new value can be written by the loop that computes it. Nothing else is moved: what it was computed
     from, a weight's gradient, need not live on until all others are known.
     """
-    if not updates:
-        return graph
     place = {n: k for k, n in enumerate(graph.order)}
     waits = {n: len(set(n.inputs)) for n in graph.order}
     readers: dict[Node, list[Node]] = {}
