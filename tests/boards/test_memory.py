@@ -62,3 +62,16 @@ def test_clangs_stack_is_a_bound(tmp_path, name):
     found = emulate.run(built)
     assert found.passed, found.text
     assert 0 <= measured(made, None)["stack"] - found.stack <= RUNTIME + SLACK
+
+
+@pytest.mark.parametrize("name,limit", [("mpc_f32", 1024), ("scan_f32", 9 * 1024)])
+def test_a_budget_is_kept(tmp_path, name, limit):
+    """The gradient of a loop within a quarter of its scratch memory."""
+    board, it = board_named("m4f"), workload(name)
+    path = tmp_path / "c"
+    made = fg.export(
+        it.function, *it.example, name=f"fn_{name}", path=path, target="cortex-m4f", max_ram=limit
+    )
+    found = emulate.run(emulate.build(path, made.name, board, tmp_path))
+    assert found.passed, found.text
+    assert made.memory["ram"] <= limit and found.work <= made.memory["work"]
