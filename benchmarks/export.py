@@ -209,10 +209,11 @@ def main() -> None:
                 compilers["clang"] = peers.CLANG
             else:
                 print("!! ziglang is NOT INSTALLED, clang's column is empty\n")
-            sides = ("C", "clang", "Numba", "CasADi")
-            print("| a call, us | gcc | clang | Numba | CasADi's C | gcc / Numba |", end="")
-            print(" gcc / CasADi | clang / gcc | compiling, s: gcc | CasADi's C |")
-            print("|---|" + "---|" * 9)
+            sides = ("C", "clang", "Numba", "called", "CasADi")
+            print("| a call, us | gcc | clang | Numba | the same by its address |", end="")
+            print(" CasADi's C | gcc / Numba | gcc / CasADi | clang / gcc |", end="")
+            print(" compiling, s: gcc | CasADi's C |")
+            print("|---|" + "---|" * 10)
             for name in names:
                 times, seconds = compared(name, folder, casadi, compilers, rounds)
                 ratios = [
