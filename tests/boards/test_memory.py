@@ -64,9 +64,9 @@ def test_clangs_stack_is_a_bound(tmp_path, name):
     assert 0 <= measured(made, None)["stack"] - found.stack <= RUNTIME + SLACK
 
 
-@pytest.mark.parametrize("name,limit", [("mpc_f32", 1024), ("scan_f32", 9 * 1024)])
+@pytest.mark.parametrize("name,limit", [("mpc_f32", 1024), ("scan_f32", 5 * 1024)])
 def test_a_budget_is_kept(tmp_path, name, limit):
-    """The gradient of a loop within a quarter of its scratch memory."""
+    """The gradient of a loop within a quarter of its scratch memory, or less."""
     board, it = board_named("m4f"), workload(name)
     path = tmp_path / "c"
     made = fg.export(

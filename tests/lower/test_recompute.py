@@ -99,6 +99,21 @@ def test_rows_that_somebody_wants_are_kept(rng):
     compared(form_of(both, given(rng, 59), {}), 0.8)
 
 
+@pytest.mark.parametrize("length", [100, 97])
+def test_rows_that_are_only_added_up(rng, length):
+    """Their sums of segments do: no array as long as the loop is left in memory."""
+
+    def f(p, start, forces):
+        def step(angle, u):
+            angle = angle + 0.1 * p[0] * fg.sin(angle + u)
+            return angle, (angle - p[1]) ** 2
+
+        return fg.scan(step, start, forces)[1].sum()
+
+    form = form_of(fg.value_and_grad(f, (0, 1)), given(rng, length, 3), {})
+    assert compared(form, 0.3).arena_bytes < length * 3 * 8
+
+
 def test_two_loops_one_behind_the_other(rng):
     def f(p, start, forces):
         (angle, _), rows = swung(p, start, forces)

@@ -91,8 +91,16 @@ def _pairs(graph: Graph) -> Iterator[_Pair]:
             }
             if again:
                 taken |= {first, second}
-                yield _Pair(first, second, results, {p.attrs[0]: p for p in readers[second]}, again)
+                ends = {p.attrs[0]: p for p in readers[second]}
+                projections = (*results.values(), *ends.values())
+                summed = {p for p in projections if p not in outputs and _is_summed(p, readers)}
+                yield _Pair(first, second, results, ends, again, summed)
                 break
+
+
+def _is_summed(p: Node, readers: dict) -> bool:
+    """Whether rows are only added up: the sums of segments do as well."""
+    return all(r.op.name == "reduce_sum" and 0 in r.attrs[0] for r in readers.get(p, ()))
 
 
 @dataclass
@@ -122,12 +130,15 @@ class _Pair:
     """Two loops; `results` and `ends` are {number of an output: its node} of either.
 
     again : those of `results` that are computed anew.
+    summed : nodes of rows of which sums are enough.
     """
 
-    def __init__(self, first: Node, second: Node, results: dict, ends: dict, again: dict):
+    def __init__(
+        self, first: Node, second: Node, results: dict, ends: dict, again: dict, summed: set
+    ):
         self.first, self.second, self.again = first, second, again
         self.a, self.b = _Loop.of(first), _Loop.of(second)
-        self.ends = ends
+        self.ends, self.summed = ends, summed
         self.results = {k: p for k, p in results.items() if k not in again}
         self.inner = self._inner()
         self.whole, self.rest = divmod(self.a.length, self.inner)
@@ -161,8 +172,17 @@ class _Pair:
     def tail(self, t: Tensor) -> Tensor:
         return t[: self.rest] if self.a.reverse else t[self.whole * self.inner :]
 
-    def joined(self, blocks: Tensor, tail: Tensor | None) -> Tensor:
-        flat = blocks.reshape(self.whole * self.inner, *blocks.shape[2:])
+    def left(self, rows: Tensor, p: Node) -> Tensor:
+        """What a segment hands out of its rows of `p`."""
+        return rows.sum(0) if p in self.summed else rows
+
+    def joined(self, blocks: Tensor, tail: Tensor | None, p: Node) -> Tensor:
+        """All rows of `p`, or the sums of each segment's."""
+        if p in self.summed:
+            flat = blocks
+            tail = None if tail is None else tail.sum(0, keepdim=True)
+        else:
+            flat = blocks.reshape(self.whole * self.inner, *blocks.shape[2:])
         if tail is None:
             return flat
         return cat([tail, flat] if self.a.reverse else [flat, tail])
@@ -178,7 +198,7 @@ class _Pair:
 
         def segment(state, blocks, fixed):
             found = a.run(state, blocks, fixed, self.inner)
-            return [*found[:c], *[found[k] for k in kept]]
+            return [*found[:c], *[self.left(found[k], self.results[k]) for k in kept]]
 
         body = _closed(segment, carries, self.a_blocks, self.fixed)
         found = scan_loop(body, carries, self.a_blocks, self.fixed, self.whole, reverse=a.reverse)
@@ -189,7 +209,8 @@ class _Pair:
             last = self.rest_of_a[:c]
         values = dict(enumerate(last))
         for k, t in zip(kept, found[2 * c :], strict=True):
-            values[k] = self.joined(t, self.rest_of_a[k] if self.rest else None)
+            rest = self.rest_of_a[k] if self.rest else None
+            values[k] = self.joined(t, rest, self.results[k])
         return {p: node_of(values[k]) for k, p in self.results.items()}
 
     def backwards(self, made: dict) -> dict[Node, Node]:
@@ -215,7 +236,7 @@ class _Pair:
             given = dict(zip(others, rows[counts[1] :], strict=True))
             every = [again[number[n]] if n in number else given[n] for n in b.rows]
             found = b.run(state, every, constants[counts[2] :], self.inner)
-            return [*found[:c], *[found[k] for k in kept]]
+            return [*found[:c], *[self.left(found[k], self.ends[k]) for k in kept]]
 
         rows = [*self.starts, *self.a_blocks, *[self.blocks(t) for t in others.values()]]
         constants = [*self.fixed, *fixed]
@@ -223,7 +244,7 @@ class _Pair:
         found = scan_loop(body, last, rows, constants, self.whole, reverse=b.reverse)
         values = dict(enumerate(found[:c]))
         for k, t in zip(kept, found[2 * c :], strict=True):
-            values[k] = self.joined(t, None if rest is None else rest[k])
+            values[k] = self.joined(t, None if rest is None else rest[k], self.ends[k])
         return {p: node_of(values[k]) for k, p in self.ends.items()}
 
 
