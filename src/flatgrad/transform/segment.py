@@ -70,37 +70,40 @@ def _pairs(graph: Graph) -> Iterator[_Pair]:
     for first in graph.order:
         if first.op is not SCAN or first in taken:
             continue
-        results = {p.attrs[0]: p for p in readers.get(first, ())}
-        a = _Loop.of(first)
-        if a.dynamic or a.length < SHORTEST:
+        results = {p.attrs[0]: p for p in readers[first]}
+        second, again = _partner(_Loop.of(first), results, readers, outputs | taken)
+        if second is not None:
+            taken |= {first, second}
+            ends = {p.attrs[0]: p for p in readers[second]}
+            every = {*results.values(), *ends.values()} - outputs
+            summed = {p for p in every if _is_summed(p, readers)}
+            yield _Pair(first, second, results, ends, again, summed)
+
+
+def _partner(a: _Loop, results: dict, readers: dict, but: set) -> tuple[Node | None, dict]:
+    """(the loop that runs `a` backwards, {number: rows of `a` that only it reads}); None if there is none."""
+    rows = {k: p for k, p in results.items() if k >= a.c and p not in but}
+    if a.dynamic or a.length < SHORTEST:
+        return None, {}
+    for second in dict.fromkeys(r for p in rows.values() for r in readers.get(p, ())):
+        if second.op is not SCAN or second in but:
             continue
-        candidates = [r for k, p in results.items() if k >= a.c for r in readers.get(p, ())]
-        for second in dict.fromkeys(candidates):
-            if second.op is not SCAN or second in taken:
-                continue
-            b = _Loop.of(second)
-            if b.dynamic or b.length != a.length or b.reverse == a.reverse:
-                continue
-            again = {
-                k: p
-                for k, p in results.items()
-                if k >= a.c
-                and p not in outputs
-                and set(readers[p]) == {second}
-                and p not in (*b.carries, *b.fixed)
-            }
-            if again:
-                taken |= {first, second}
-                ends = {p.attrs[0]: p for p in readers[second]}
-                projections = (*results.values(), *ends.values())
-                summed = {p for p in projections if p not in outputs and _is_summed(p, readers)}
-                yield _Pair(first, second, results, ends, again, summed)
-                break
+        b = _Loop.of(second)
+        if b.dynamic or b.length != a.length or b.reverse == a.reverse:
+            continue
+        others = {*b.carries, *b.fixed}
+        again = {
+            k: p for k, p in rows.items() if {*readers.get(p, ())} == {second} and p not in others
+        }
+        if again:
+            return second, again
+    return None, {}
 
 
 def _is_summed(p: Node, readers: dict) -> bool:
     """Whether rows are only added up: the sums of segments do as well."""
-    return all(r.op.name == "reduce_sum" and 0 in r.attrs[0] for r in readers.get(p, ()))
+    sums = all(r.op.name == "reduce_sum" and 0 in r.attrs[0] for r in readers.get(p, ()))
+    return sums and p.dtype.is_floating_point
 
 
 @dataclass
